@@ -1,0 +1,16 @@
+// y[o, offset + i] = x[o, i], a row of y holding `stride` elements: one operand of a concatenation put in its place.
+// One thread per vector of four elements of x; run, stride and offset count vectors.
+alias T = f32;
+struct Params { outer: u32, run: u32, stride: u32, offset: u32 }
+@group(0) @binding(0) var<storage, read> x: array<vec4<T>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<T>>;
+@group(0) @binding(2) var<uniform> params: Params;
+
+@compute @workgroup_size(256)
+fn copy_part_vec4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let index = id.x + id.y * groups.x * 256u;
+  if (index >= params.outer * params.run) { return; }
+  let o = index / params.run;
+  let i = index - o * params.run;
+  y[o * params.stride + params.offset + i] = x[index];
+}

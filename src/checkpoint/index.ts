@@ -1,0 +1,19 @@
+export {
+  type LoadReport,
+  loadTensors,
+  readSafetensors,
+  saveTensors,
+  writeAtomic,
+  writeSafetensors,
+} from "./file.js";
+export {
+  exportPyTorch,
+  type ImportOptions,
+  type ImportReport,
+  importPyTorch,
+  type PyTorchArray,
+  type PyTorchSource,
+  type PyTorchTarget,
+  pyTorchName,
+} from "./import_pytorch.js";
+export { decode, encode, type FileData, type FileDType, type FileTensor, type Safetensors } from "./safetensors.js";

@@ -1,0 +1,60 @@
+/** The labelled domain that training sees in full, and the one it adapts to. */
+export type Domain = "source" | "target";
+export type Split = "train" | "val";
+
+/** One tile in host memory. */
+export interface Tile {
+  /** Where it came from, for messages. */
+  readonly name: string;
+  readonly height: number;
+  readonly width: number;
+  /** Red, green, blue, 0 … 255. */
+  readonly image: Uint8Array; // [height, width, 3]
+  /** Class indices, or the ignore index; null where the split has no labels. */
+  readonly label: Uint8Array | null; // [height, width]
+}
+
+/** The tiles of one split, by index. Reading the same index twice gives the same tile. */
+export interface TileSource {
+  /** `source/train`, for messages. */
+  readonly name: string;
+  readonly length: number;
+  /** @throws DataError where the tile cannot be used; RangeError where `index` is not in [0, length). */
+  read(index: number): Promise<Tile>;
+}
+
+/**
+ * Tiles of two domains with one list of classes. `target/train` carries no labels: adaptation must not see them, so no
+ * implementation hands them out.
+ */
+export interface Dataset {
+  readonly name: string;
+  readonly classes: readonly string[];
+  /** Label value of pixels that count nowhere. */
+  readonly ignoreIndex: number;
+  /** Does the split exist? */
+  has(domain: Domain, split: Split): boolean;
+  /** @throws DataError where the split does not exist. */
+  split(domain: Domain, split: Split): TileSource;
+}
+
+/** Remembers decoded tiles up to `megabytes`, so that small sets are decoded once. Later tiles are read every time. */
+export function cached(source: TileSource, megabytes = 512): TileSource {
+  const held = new Map<number, Tile>();
+  let bytes = 0;
+  return {
+    name: source.name,
+    length: source.length,
+    async read(index) {
+      const before = held.get(index);
+      if (before) return before;
+      const tile = await source.read(index);
+      const size = tile.image.length + (tile.label?.length ?? 0);
+      if (!held.has(index) && bytes + size <= megabytes * 2 ** 20) {
+        bytes += size;
+        held.set(index, tile);
+      }
+      return tile;
+    },
+  };
+}

@@ -1,0 +1,195 @@
+import { BatchNorm, Conv2d, kaimingNormal, Layer } from "../nn/index.js";
+import { add, relu } from "../ops/index.js";
+import { scope, type Tensor } from "../tensor.js";
+import { atrousStages, type Encoded, Encoder, type EncoderOptions } from "./encoder.js";
+
+const initial = kaimingNormal("fanOut");
+
+/** Convolution, normalisation, and ReLU where asked. */
+class ConvNorm extends Layer {
+  readonly conv: Conv2d;
+  readonly bn: BatchNorm;
+  readonly #activate: boolean;
+
+  constructor(
+    from: number,
+    to: number,
+    kernel: number,
+    { stride, activate, norm }: { stride: number; activate: boolean; norm: EncoderOptions["norm"] },
+  ) {
+    super();
+    this.conv = new Conv2d(from, to, kernel, { stride, initial });
+    this.bn = new BatchNorm(to, norm);
+    this.#activate = activate;
+  }
+
+  override forward(x: Tensor): Tensor {
+    return scope(() => {
+      const y = this.bn.forward(this.conv.forward(x));
+      return this.#activate ? relu(y) : y;
+    });
+  }
+}
+
+/** 3x3 depthwise and 1x1, each normalised, with ReLU after both or after neither. */
+class SeparableConv extends Layer {
+  readonly convDw: Conv2d;
+  readonly bnDw: BatchNorm;
+  readonly convPw: Conv2d;
+  readonly bnPw: BatchNorm;
+  readonly #activate: boolean;
+
+  constructor(
+    from: number,
+    to: number,
+    { stride, dilation, activate }: { stride: number; dilation: number; activate: boolean },
+    norm: EncoderOptions["norm"],
+  ) {
+    super();
+    this.convDw = new Conv2d(from, from, 3, { stride, dilation, groups: from, initial });
+    this.bnDw = new BatchNorm(from, norm);
+    this.convPw = new Conv2d(from, to, 1, { initial });
+    this.bnPw = new BatchNorm(to, norm);
+    this.#activate = activate;
+  }
+
+  override forward(x: Tensor): Tensor {
+    return scope(() => {
+      const between = this.#activate ? relu : (y: Tensor) => y;
+      const y = between(this.bnDw.forward(this.convDw.forward(x)));
+      return between(this.bnPw.forward(this.convPw.forward(y)));
+    });
+  }
+}
+
+/** Three separable convolutions; the last one may stride. ReLU comes before each, or inside them (`activate`). */
+class XceptionStack extends Layer {
+  readonly conv1: SeparableConv;
+  readonly conv2: SeparableConv;
+  readonly conv3: SeparableConv;
+  readonly #activate: boolean;
+
+  constructor(
+    from: number,
+    to: readonly [number, number, number],
+    { stride, dilation, activate }: { stride: number; dilation: number; activate: boolean },
+    norm: EncoderOptions["norm"],
+  ) {
+    super();
+    this.conv1 = new SeparableConv(from, to[0], { stride: 1, dilation, activate }, norm);
+    this.conv2 = new SeparableConv(to[0], to[1], { stride: 1, dilation, activate }, norm);
+    this.conv3 = new SeparableConv(to[1], to[2], { stride, dilation, activate }, norm);
+    this.#activate = activate;
+  }
+
+  /** What the second convolution gives, before its ReLU. */
+  second(x: Tensor): Tensor {
+    return scope(() => this.conv2.forward(this.#before(this.conv1.forward(this.#before(x)))));
+  }
+  third(second: Tensor): Tensor {
+    return scope(() => this.conv3.forward(this.#before(second)));
+  }
+  override forward(x: Tensor): Tensor {
+    return scope(() => this.third(this.second(x)));
+  }
+  #before(x: Tensor): Tensor {
+    return this.#activate ? x : relu(x);
+  }
+}
+
+class XceptionBlock extends Layer {
+  readonly shortcut: ConvNorm | null;
+  readonly stack: XceptionStack;
+  readonly #adds: boolean;
+
+  constructor(
+    from: number,
+    to: readonly [number, number, number],
+    place: { stride: number; dilation: number; shortcut: "none" | "identity" | "projection" },
+    norm: EncoderOptions["norm"],
+  ) {
+    super();
+    const { stride, dilation, shortcut } = place;
+    this.shortcut = shortcut === "projection" ? new ConvNorm(from, to[2], 1, { stride, activate: false, norm }) : null;
+    // The block without a shortcut ends the network: its ReLUs come after, so that the features are not negative.
+    this.stack = new XceptionStack(from, to, { stride, dilation, activate: shortcut === "none" }, norm);
+    this.#adds = shortcut !== "none";
+  }
+
+  override forward(x: Tensor): Tensor {
+    return scope(() => this.finish(x, this.stack.second(x)));
+  }
+
+  /** The block's output, given what its second convolution gave. */
+  finish(x: Tensor, second: Tensor): Tensor {
+    return scope(() => {
+      const y = this.stack.third(second);
+      return this.#adds ? add(y, this.shortcut ? this.shortcut.forward(x) : x) : y;
+    });
+  }
+}
+
+export interface XceptionOptions extends EncoderOptions {
+  /** Low-level features after the ReLU that follows the second convolution of the second block (timm), or before it (TensorFlow). */
+  readonly activatedLowLevel: boolean;
+}
+
+/** Channels of the three convolutions, stride, shortcut. Chen et al. 2018 (DeepLabV3+), figure 4. */
+const blocks: readonly {
+  to: readonly [number, number, number];
+  stride: number;
+  shortcut: "none" | "identity" | "projection";
+}[] = [
+  { to: [128, 128, 128], stride: 2, shortcut: "projection" },
+  { to: [256, 256, 256], stride: 2, shortcut: "projection" },
+  { to: [728, 728, 728], stride: 2, shortcut: "projection" },
+  ...Array.from({ length: 16 }, () => ({ to: [728, 728, 728], stride: 1, shortcut: "identity" }) as const),
+  { to: [728, 1024, 1024], stride: 2, shortcut: "projection" },
+  { to: [1536, 1536, 2048], stride: 1, shortcut: "none" },
+];
+
+/**
+ * Aligned Xception-65: strided separable convolutions in place of max pooling. Named as timm names it
+ * (`blocks.0.stack.conv1.conv_dw.weight`). Low-level features are those inside the second block, at stride 4.
+ */
+export class Xception65 extends Encoder {
+  override readonly channels: { readonly lowLevel: number; readonly encoder: number };
+  readonly stem: readonly ConvNorm[];
+  readonly blocks: readonly XceptionBlock[];
+  readonly #activatedLowLevel: boolean;
+
+  constructor(options: XceptionOptions) {
+    super();
+    const { channels, norm } = options;
+    let from = channels(64);
+    this.stem = [
+      new ConvNorm(options.inChannels, channels(32), 3, { stride: 2, activate: true, norm }),
+      new ConvNorm(channels(32), from, 3, { stride: 1, activate: true, norm }),
+    ];
+    // One block is one stage here, and a block that lost its stride looks at the undilated map, in every port.
+    const places = atrousStages(
+      blocks.map(({ stride }) => stride),
+      2,
+      { ...options, firstBlock: "previous" },
+    );
+    this.blocks = blocks.map(({ to, shortcut }, i) => {
+      const { stride, first } = places[i]!;
+      const scaled = to.map(channels) as [number, number, number];
+      const block = new XceptionBlock(from, scaled, { stride, dilation: first, shortcut }, norm);
+      from = scaled[2];
+      return block;
+    });
+    this.channels = { lowLevel: channels(256), encoder: from };
+    this.#activatedLowLevel = options.activatedLowLevel;
+  }
+
+  override forward(x: Tensor): Encoded {
+    return scope(() => {
+      const [first, second, ...rest] = this.blocks as [XceptionBlock, XceptionBlock, ...XceptionBlock[]];
+      const entry = scope(() => first.forward(this.stem.reduce((value, layer) => layer.forward(value), x)));
+      const tapped = second.stack.second(entry);
+      const encoder = scope(() => rest.reduce((value, block) => block.forward(value), second.finish(entry, tapped)));
+      return { lowLevel: this.#activatedLowLevel ? relu(tapped) : tapped, encoder };
+    });
+  }
+}

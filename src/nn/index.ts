@@ -1,0 +1,11 @@
+export { LeakyReLU, ReLU, ReLU6 } from "./activation.js";
+export { BatchNorm, type BatchNormOptions } from "./batch_norm.js";
+export { Conv2d, type Conv2dOptions } from "./conv.js";
+export { Dropout } from "./dropout.js";
+export { GlobalAvgPool } from "./global_pool.js";
+export { GroupNorm } from "./group_norm.js";
+export * from "./initialise.js";
+export { Linear } from "./linear.js";
+export { Layer, Module } from "./module.js";
+export { Parameter } from "./parameter.js";
+export { Sequential } from "./sequential.js";

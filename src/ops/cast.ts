@@ -1,0 +1,44 @@
+import { differentiable } from "../autograd.js";
+import { ArgumentError } from "../errors.js";
+import { defineKernel, linear } from "../kernel.js";
+import { type DType, isFloat } from "../shape.js";
+import { run, type Tensor } from "../tensor.js";
+
+const conversion = <const N extends string>(name: `cast.${N}`) =>
+  defineKernel({
+    name,
+    inputs: ["x"],
+    outputs: ["y"],
+    params: { count: "u32" },
+    groups: (p) => linear(p.count),
+    batch: { count: "count", buffers: ["x", "y"] },
+  });
+// Half precision is the only type that a shader file cannot name (see `alias T`), hence the odd pair.
+const kernels = {
+  "f32 f16": conversion("cast.f32_to_half"),
+  "f16 f32": conversion("cast.half_to_f32"),
+  "f32 i32": conversion("cast.f32_to_i32"),
+  "f32 u32": conversion("cast.f32_to_u32"),
+  "i32 f32": conversion("cast.i32_to_f32"),
+  "u32 f32": conversion("cast.u32_to_f32"),
+  "i32 u32": conversion("cast.i32_to_u32"),
+  "u32 i32": conversion("cast.u32_to_i32"),
+};
+const isDirect = (key: string): key is keyof typeof kernels => key in kernels;
+
+/**
+ * The same values in another type. Float to integer drops the fraction and saturates; i32 and u32 keep their bits.
+ * The gradient passes between float types. @throws DTypeError where the device has no f16
+ */
+export function cast(x: Tensor, dtype: DType): Tensor {
+  if (x.dtype === dtype) return differentiable([x], [], x.alias(), (dy) => [dy]);
+  const key = `${x.dtype} ${dtype}`;
+  if (!isDirect(key)) {
+    if (x.dtype === "f32" || dtype === "f32")
+      throw new ArgumentError("cast", `no way from ${x.dtype} to ${dtype}`, { x: x.spec });
+    return cast(cast(x, "f32"), dtype); // f16 to and from the integers
+  }
+  const [y] = run(kernels[key], [x], [{ shape: x.shape, dtype }], { count: x.size });
+  const from = x.dtype;
+  return isFloat(from) && isFloat(dtype) ? differentiable([x], [], y, (dy) => [cast(dy, from)]) : y;
+}

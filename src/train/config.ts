@@ -1,0 +1,264 @@
+import type { AugmentOptions } from "../data/augment.js";
+import type { Normalisation } from "../data/normalise.js";
+import { ConfigError } from "../errors.js";
+import { type Backbone, backbones, type DeepLabVariant, deepLabVariants, type Tap, taps } from "../models/index.js";
+
+export type Mode = "source-only" | "adversarial";
+export type LossName = "crossEntropy" | "tversky" | "domain";
+
+/** Everything that decides what a training run computes. Plain JSON: it is saved with every checkpoint. */
+export interface TrainConfig {
+  /** Both see the labels of the source only; `adversarial` also sees unlabelled target tiles. */
+  readonly mode: Mode;
+  /** Of initial weights, data order, augmentation and dropout. */
+  readonly seed: number;
+  /** Optimiser steps in all. */
+  readonly steps: number;
+  /** Height and width of training crops, pixels. */
+  readonly crop: number;
+  /** Crops of each domain in a step; they may differ. */
+  readonly batch: { readonly source: number; readonly target: number };
+  /** Source and target through the network in one batch, sharing batch statistics; else one after the other. */
+  readonly jointBatch: boolean;
+  readonly normalise: Normalisation;
+  readonly augment: AugmentOptions;
+  readonly model: {
+    readonly backbone: Backbone;
+    readonly variant: DeepLabVariant;
+    readonly outputStride: 8 | 16;
+    /** Factor on every channel count. */
+    readonly width: number;
+    /** Normalisation of the ASPP's image pooling branch. */
+    readonly imagePooling: "batch" | "group";
+  };
+  readonly discriminator: {
+    readonly kind: "convolutional" | "global";
+    /** What it looks at. */
+    readonly tap: Tap;
+    /** Largest lambda of the gradient reversal. */
+    readonly lambda: number;
+    /** How fast lambda rises: lambda · (2 / (1 + exp(−gamma·p)) − 1) at progress p. */
+    readonly gamma: number;
+    /** Factor on the learning rate. */
+    readonly lrFactor: number;
+    /** Channels of its first layer. */
+    readonly width: number;
+    /** Of its convolutions, one each; not used by the global kind. */
+    readonly strides: readonly number[];
+  };
+  readonly losses: {
+    readonly weighting: "liebel" | "kendall" | "fixed";
+    /** Losses whose weights are learned, unless `fixed` names them. Not used with weighting `fixed`. */
+    readonly learned: readonly LossName[];
+    /** Weights that are not learned; 1 where a loss is not named, 0 leaves a loss out. */
+    readonly fixed: Readonly<Partial<Record<LossName, number>>>;
+    /** Factor on the learning rate of the learned weights. */
+    readonly lrFactor: number;
+    readonly crossEntropy: { readonly classWeights: readonly number[] | null; readonly labelSmoothing: number };
+    /** alpha weighs false positives, beta false negatives; loss (1 − TI)^(1/gamma). */
+    readonly tversky: { readonly alpha: number; readonly beta: number; readonly gamma: number };
+  };
+  readonly optimiser: {
+    readonly kind: "sgd" | "adam" | "adamw";
+    readonly lr: number;
+    readonly weightDecay: number;
+    /** SGD only. */
+    readonly momentum: number;
+    /** Factor on the learning rate of everything but the backbone. */
+    readonly headFactor: number;
+    /** Largest norm of the gradient; null: no limit. */
+    readonly clipNorm: number | null;
+  };
+  readonly schedule: { readonly kind: "poly" | "cosine" | "ganin" | "constant"; readonly warmUp: number };
+  /** Decay of the moving average of the weights that is evaluated in place of the weights; null: none. */
+  readonly ema: number | null;
+  /** Steps between evaluations on both val splits; 0: never during training. */
+  readonly evaluateEvery: number;
+  /** Steps between checkpoints; 0: only at the end and where training is interrupted. */
+  readonly checkpointEvery: number;
+}
+
+export const DEFAULT_CONFIG: TrainConfig = {
+  mode: "adversarial",
+  seed: 0,
+  steps: 1000,
+  crop: 192,
+  batch: { source: 8, target: 8 },
+  jointBatch: true,
+  normalise: "domain",
+  augment: { flip: true, rotate90: true, scale: [0.75, 1.5], brightness: 0.2, contrast: 0.2, saturation: 0.2 },
+  model: { backbone: "resnet18", variant: "paper", outputStride: 16, width: 1, imagePooling: "batch" },
+  discriminator: {
+    kind: "convolutional",
+    tap: "aspp",
+    lambda: 1,
+    gamma: 10,
+    lrFactor: 1,
+    width: 64,
+    strides: [1, 2, 1],
+  },
+  losses: {
+    weighting: "liebel",
+    learned: ["crossEntropy", "tversky", "domain"],
+    fixed: {},
+    lrFactor: 1,
+    crossEntropy: { classWeights: null, labelSmoothing: 0 },
+    tversky: { alpha: 0.7, beta: 0.3, gamma: 1 },
+  },
+  optimiser: { kind: "adamw", lr: 1e-3, weightDecay: 1e-2, momentum: 0.9, headFactor: 1, clipNorm: 10 },
+  schedule: { kind: "poly", warmUp: 0 },
+  ema: null,
+  evaluateEvery: 0,
+  checkpointEvery: 0,
+};
+
+/** What the caller says; the rest is DEFAULT_CONFIG. Lists are replaced as a whole. */
+export type PartialConfig = DeepPartial<TrainConfig>;
+type DeepPartial<T> = T extends readonly unknown[]
+  ? T
+  : T extends object
+    ? { readonly [K in keyof T]?: DeepPartial<T[K]> }
+    : T;
+
+const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
+  mode: ["source-only", "adversarial"],
+  normalise: ["imagenet", "source", "domain"],
+  "model.backbone": backbones,
+  "model.variant": deepLabVariants,
+  "model.outputStride": [8, 16],
+  "model.imagePooling": ["batch", "group"],
+  "discriminator.kind": ["convolutional", "global"],
+  "discriminator.tap": taps,
+  "losses.weighting": ["liebel", "kendall", "fixed"],
+  "optimiser.kind": ["sgd", "adam", "adamw"],
+  "schedule.kind": ["poly", "cosine", "ganin", "constant"],
+};
+
+const LOSSES: readonly string[] = ["crossEntropy", "tversky", "domain"];
+
+interface Range {
+  readonly min?: number;
+  readonly max?: number;
+  /** The smallest value is itself out of range. */
+  readonly above?: boolean;
+  readonly whole?: boolean;
+  readonly nullable?: boolean;
+}
+const RANGES: Readonly<Record<string, Range>> = {
+  seed: { min: 0, max: 2 ** 32 - 1, whole: true },
+  steps: { min: 1, max: 1e9, whole: true },
+  crop: { min: 16, max: 8192, whole: true },
+  "batch.source": { min: 1, max: 4096, whole: true },
+  "batch.target": { min: 1, max: 4096, whole: true },
+  "augment.brightness": { min: 0, max: 1 },
+  "augment.contrast": { min: 0, max: 1 },
+  "augment.saturation": { min: 0, max: 1 },
+  "model.width": { min: 0, above: true, max: 8 },
+  "discriminator.lambda": { min: 0, max: 1e3 },
+  "discriminator.gamma": { min: 0, above: true, max: 1e3 },
+  "discriminator.lrFactor": { min: 0, max: 1e3 },
+  "discriminator.width": { min: 1, max: 4096, whole: true },
+  "losses.lrFactor": { min: 0, max: 1e3 },
+  "losses.crossEntropy.labelSmoothing": { min: 0, max: 1 },
+  "losses.tversky.alpha": { min: 0, max: 1e3 },
+  "losses.tversky.beta": { min: 0, max: 1e3 },
+  "losses.tversky.gamma": { min: 1, max: 100 },
+  "optimiser.lr": { min: 0, max: 1e3 },
+  "optimiser.weightDecay": { min: 0, max: 1e3 },
+  "optimiser.momentum": { min: 0, max: 0.9999 },
+  "optimiser.headFactor": { min: 0, max: 1e3 },
+  "optimiser.clipNorm": { min: 0, above: true, nullable: true },
+  "schedule.warmUp": { min: 0, max: 1e9, whole: true },
+  ema: { min: 0, max: 0.999999, nullable: true },
+  evaluateEvery: { min: 0, max: 1e9, whole: true },
+  checkpointEvery: { min: 0, max: 1e9, whole: true },
+};
+
+/**
+ * Fills in the defaults and checks every entry.
+ * @throws ConfigError naming the entry (`optimiser.lr`) that is unknown, of the wrong type or out of range.
+ */
+export function resolveConfig(partial: PartialConfig = {}): TrainConfig {
+  const config = merge(DEFAULT_CONFIG, partial, "") as TrainConfig;
+  for (const [path, allowed] of Object.entries(CHOICES)) {
+    const value = lookUp(config, path);
+    if (!allowed.includes(value))
+      throw new ConfigError(path, `must be one of ${allowed.join(", ")}, not ${show(value)}`);
+  }
+  for (const [path, range] of Object.entries(RANGES)) checkRange(path, lookUp(config, path), range);
+  for (const path of ["jointBatch", "augment.flip", "augment.rotate90"]) {
+    const value = lookUp(config, path);
+    if (typeof value !== "boolean") throw new ConfigError(path, `must be true or false, not ${show(value)}`);
+  }
+  checkLists(config);
+  if (config.schedule.warmUp > config.steps) throw new ConfigError("schedule.warmUp", "is longer than the training");
+  return config;
+}
+
+function checkLists({ augment, discriminator, losses }: TrainConfig): void {
+  const { scale } = augment;
+  const isScale =
+    Array.isArray(scale) && scale.length === 2 && scale.every((v) => typeof v === "number" && v >= 0.1 && v <= 10);
+  if (!isScale || scale[0] > scale[1])
+    throw new ConfigError("augment.scale", "must be [smallest, largest], each from 0.1 to 10");
+  const { strides } = discriminator;
+  if (!Array.isArray(strides) || strides.length === 0 || strides.some((s) => !Number.isInteger(s) || s < 1 || s > 8)) {
+    throw new ConfigError("discriminator.strides", "must list one whole number from 1 to 8 a convolution");
+  }
+  if (!Array.isArray(losses.learned) || losses.learned.some((name) => !LOSSES.includes(name))) {
+    throw new ConfigError("losses.learned", `must list some of ${LOSSES.join(", ")}`);
+  }
+  for (const name of Object.keys(losses.fixed)) {
+    checkRange(`losses.fixed.${name}`, losses.fixed[name as LossName], { min: 0, max: 1e6 });
+  }
+  const { classWeights } = losses.crossEntropy;
+  const isWeights =
+    Array.isArray(classWeights) && classWeights.every((w) => typeof w === "number" && w >= 0 && w < 1e6);
+  if (classWeights !== null && !isWeights) {
+    throw new ConfigError(
+      "losses.crossEntropy.classWeights",
+      "must be null or a list of one weight a class, zero or more",
+    );
+  }
+}
+
+function checkRange(
+  path: string,
+  value: unknown,
+  { min = 0, max = Number.MAX_VALUE, above, whole, nullable }: Range,
+): void {
+  if (nullable && value === null) return;
+  const fits = typeof value === "number" && (above ? value > min : value >= min) && value <= max;
+  if (!fits || (whole && !Number.isInteger(value))) {
+    const kind = whole ? "a whole number" : "a number";
+    const limits = `${above ? "above" : "from"} ${min}${max === Number.MAX_VALUE ? "" : ` to ${max}`}`;
+    throw new ConfigError(path, `must be ${kind} ${limits}${nullable ? ", or null" : ""}, not ${show(value)}`);
+  }
+}
+
+/** As JSON, but for NaN and infinities, which it does not have. */
+const show = (value: unknown): string => (typeof value === "number" ? String(value) : `${JSON.stringify(value)}`);
+
+function lookUp(config: object, path: string): unknown {
+  return path.split(".").reduce<unknown>((at, key) => (at as Record<string, unknown>)[key], config);
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** Entries of `partial` over those of `defaults`; `losses.fixed` is the only record without fixed keys. */
+function merge(defaults: unknown, partial: unknown, path: string): unknown {
+  if (partial === undefined) return defaults;
+  if (!isRecord(defaults)) return partial;
+  if (!isRecord(partial)) throw new ConfigError(path, `must be a group of entries, not ${show(partial)}`);
+  const known = path === "losses.fixed" ? LOSSES : Object.keys(defaults);
+  const merged: Record<string, unknown> = { ...defaults };
+  for (const [key, value] of Object.entries(partial)) {
+    const here = path ? `${path}.${key}` : key;
+    if (!known.includes(key)) {
+      throw new ConfigError(here, `there is no such entry; ${path || "the configuration"} has ${known.join(", ")}`);
+    }
+    merged[key] = merge(defaults[key], value, here);
+  }
+  return merged;
+}

@@ -1,0 +1,19 @@
+"""Writes resize_nearest.json: PyTorch's nearest-neighbour interpolation in float64 and its gradient."""
+
+import torch.nn.functional as F
+
+from numbers_of_harness import flat, project, tensor, to_nchw, to_nhwc, values, write
+
+cases = []
+for shape, size in [
+    ([1, 1, 1, 3], [7, 4]),
+    ([1, 7, 5, 2], [1, 1]),
+    ([2, 3, 4, 4], [12, 8]),
+    ([1, 5, 3, 3], [7, 11]),
+    ([1, 11, 7, 1], [4, 3]),
+]:
+    x = tensor(values(shape[0] * shape[1] * shape[2] * shape[3]), shape).requires_grad_()
+    y = to_nhwc(F.interpolate(to_nchw(x), size=size, mode="nearest"))
+    project(y).backward()
+    cases.append(dict(shape=shape, size=size, output=flat(y), gradients=[flat(x.grad)]))
+write(__file__, cases)

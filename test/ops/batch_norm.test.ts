@@ -1,0 +1,181 @@
+import { describe, expect, test } from "vitest";
+import { differentiable, differentiate } from "../../src/autograd.js";
+import type { Backend } from "../../src/backends/backend.js";
+import { WebGPUBackend } from "../../src/backends/webgpu/index.js";
+import { ArgumentError, DTypeError, ShapeError } from "../../src/errors.js";
+import { type BatchNormOptions, batchNorm } from "../../src/ops/batch_norm.js";
+import { cast, mul, sum } from "../../src/ops/index.js";
+import { dispose, scope, Tensor } from "../../src/tensor.js";
+import golden from "../golden/batch_norm.json" with { type: "json" };
+import { allDevices, checkOp, random, referenceDevice, relativeError, values, webgpuDevice } from "../harness.js";
+
+const running = (device: Backend, channels: number) => ({
+  runningMean: Tensor.from(device, values(channels, 4)),
+  runningVar: Tensor.from(device, values(channels, 5, 0.5, 2)),
+});
+/** The op over x, gamma and beta; gamma and beta stay f32 where x is f16. */
+const norm = (options: BatchNormOptions) => (x: Tensor, gamma: Tensor, beta: Tensor) =>
+  batchNorm(x, { gamma: cast(gamma, "f32"), beta: cast(beta, "f32"), ...running(x.device, gamma.size) }, options);
+const operands = (shape: number[]) => {
+  const channels = shape.at(-1)!;
+  return [random(shape, 1), random([channels], 2), random([channels], 3)];
+};
+
+test.each(golden.map((g) => [g.options.mode, g.shape, g] as const))("%s %j as PyTorch", async (_mode, shape, g) => {
+  const options = { ...g.options, mode: g.options.mode as "train" | "eval" };
+  await checkOp(norm(options), operands(shape), { golden: g, half: true });
+  for (const device of await allDevices()) {
+    const channels = shape.at(-1)!;
+    const state = {
+      gamma: Tensor.ones(device, [channels]),
+      beta: Tensor.zeros(device, [channels]),
+      ...running(device, channels),
+    };
+    scope(() => {
+      batchNorm(
+        Tensor.from(
+          device,
+          values(
+            shape.reduce((a, b) => a * b),
+            1,
+          ),
+          shape,
+        ),
+        state,
+        options,
+      );
+    });
+    expect(relativeError(await state.runningMean.data(), g.runningMean), "running mean").toBeLessThan(1e-6);
+    expect(relativeError(await state.runningVar.data(), g.runningVar), "running variance").toBeLessThan(1e-6);
+    dispose(state);
+  }
+});
+
+// Of two values per channel the gradient is all rounding unless eps is large.
+// Few and many chunks, one and two merging steps, one channel and many, with and without vec4.
+const shapes = [
+  [2, 1],
+  [37, 7],
+  [3, 5, 4],
+  [2, 9, 7, 12],
+  [1, 40, 33, 3],
+  [2, 30, 20, 4],
+];
+describe.each(["train", "eval", "frozen"] as const)("%s", (mode) => {
+  test.each(shapes.map((s) => [s]))("%j", async (shape) => {
+    await checkOp(norm({ mode, eps: shape[0] === 2 ? 0.1 : 1e-5 }), operands(shape), {
+      wrt: mode === "frozen" ? [0] : [0, 1, 2],
+    });
+  });
+});
+
+test("frozen gives gamma and beta no gradient", async () => {
+  for (const device of await allDevices()) {
+    const made = operands([4, 3]).map((o) => Tensor.from(device, o.data, o.shape));
+    const [x, gamma, beta] = made as [Tensor, Tensor, Tensor];
+    const { values: out, gradients } = differentiate([x, gamma, beta], () => {
+      const y = batchNorm(x, { gamma, beta, ...running(device, 3) }, { mode: "frozen" });
+      return { loss: sum(mul(y, y)) };
+    });
+    expect((await gradients[0]!.data()).some((v) => v !== 0)).toBe(true);
+    expect([...(await gradients[1]!.data()), ...(await gradients[2]!.data())]).toEqual([0, 0, 0, 0, 0, 0]);
+    dispose(made, out, gradients);
+  }
+});
+
+/** A scalar whose gradient with respect to y is w: no sum of a map that exceeds the binding limit. */
+const seed = (y: Tensor, w: Tensor) => differentiable([y], [w], Tensor.scalar(y.device, 0), (_, [w]) => [w.alias()]);
+
+/** Output, gradients and running statistics of one training step on a given map. */
+async function step(device: Backend, data: ArrayLike<number>, shape: number[], weights: ArrayLike<number>) {
+  const channels = shape.at(-1)!;
+  const x = Tensor.from(device, data, shape);
+  const w = Tensor.from(device, weights, shape);
+  const state = {
+    gamma: Tensor.from(device, values(channels, 2)),
+    beta: Tensor.from(device, values(channels, 3)),
+    ...running(device, channels),
+  };
+  const { values: out, gradients } = differentiate([x, state.gamma, state.beta], () => {
+    const y = batchNorm(x, state, { mode: "train" });
+    return { loss: seed(y, w), y };
+  });
+  const tensors = [out.y, ...gradients, state.runningMean, state.runningVar];
+  const results = await Promise.all(tensors.map((t) => t.data()));
+  dispose(x, w, state, out, gradients);
+  return results;
+}
+
+test("statistics of a large map with a mean far from zero are accurate in f32", async () => {
+  const gpu = await webgpuDevice();
+  if (!gpu) return;
+  const shape = [2, 256, 250, 4]; // 128,000 rows: 1,000 chunks, merged in two steps
+  const count = shape.reduce((a, b) => a * b);
+  const data = Float32Array.from(values(count, 1), (v, i) => 1000 + (i % 4) + v); // E[x²] − E[x]² has no digit left
+  const weights = Float32Array.from(values(count, 8));
+  const [expected, got] = [await step(referenceDevice(), data, shape, weights), await step(gpu, data, shape, weights)];
+  // The mean has 24 bits, 6e-5 at 1000, which is 1e-4 of the deviation and so of x̂; the variance must not suffer.
+  const limits = { y: 2e-4, dx: 2e-5, dgamma: 1e-3, dbeta: 1e-5, runningMean: 1e-6, runningVar: 1e-5 };
+  Object.entries(limits).forEach(([name, limit], i) => {
+    expect(relativeError(got[i]!, expected[i]!), name).toBeLessThan(limit);
+  });
+});
+
+test.each([[[5, 8, 8, 12]], [[5, 16, 8, 3]]])("%j over parts of the batch", async (shape) => {
+  if (!(await webgpuDevice())) return;
+  const count = shape.reduce((a, b) => a * b);
+  const [data, weights] = [values(count, 1), values(count, 8)];
+  const imageBytes = (count / 5) * 4;
+  const small = await WebGPUBackend.open({ maxBindingBytes: 2 * imageBytes });
+  try {
+    const expected = await step(referenceDevice(), data, shape, weights);
+    const got = await step(small, data, shape, weights);
+    for (const [i, wanted] of expected.entries()) {
+      expect(relativeError(got[i]!, wanted), `result ${i}`).toBeLessThan(1e-5);
+    }
+  } finally {
+    small.dispose();
+  }
+});
+
+test("outside any scope, only the result stays", async () => {
+  for (const device of await allDevices()) {
+    const x = Tensor.from(device, values(4 * 2100), [2100, 4]); // enough chunks for the intermediate merge
+    const state = { gamma: Tensor.ones(device, [4]), beta: Tensor.zeros(device, [4]), ...running(device, 4) };
+    const before = device.stats.live;
+    const y = batchNorm(x, state, { mode: "train" });
+    expect(device.stats.live).toBe(before + 1);
+    dispose(x, y, state);
+  }
+});
+
+test("refuses what does not fit", () => {
+  const device = referenceDevice();
+  scope(() => {
+    const state = (c: number) => ({
+      gamma: Tensor.ones(device, [c]),
+      beta: Tensor.zeros(device, [c]),
+      ...running(device, c),
+    });
+    const x = Tensor.zeros(device, [2, 3, 3, 4]);
+    const train = { mode: "train" } as const;
+    expect(() => batchNorm(x, state(3), train)).toThrow(ShapeError);
+    expect(() => batchNorm(Tensor.zeros(device, [4]), state(4), train)).toThrow(ShapeError);
+    expect(() => batchNorm(Tensor.zeros(device, [0, 4]), state(4), { mode: "eval" })).toThrow(ShapeError);
+    expect(() => batchNorm(Tensor.zeros(device, [2, 4], "i32"), state(4), train)).toThrow(DTypeError);
+    expect(() => batchNorm(x, { ...state(4), gamma: Tensor.ones(device, [4], "f16") }, train)).toThrow(DTypeError);
+    expect(() => batchNorm(x, state(4), { mode: "train", momentum: 1.5 })).toThrow(ArgumentError);
+    expect(() => batchNorm(x, state(4), { mode: "eval", eps: -1 })).toThrow(ArgumentError);
+    const pooled = Tensor.zeros(device, [1, 1, 1, 4]);
+    expect(() => batchNorm(pooled, state(4), { mode: "eval" })).not.toThrow();
+    try {
+      batchNorm(pooled, state(4), train);
+      expect.unreachable();
+    } catch (error) {
+      expect(error).toBeInstanceOf(ShapeError);
+      expect((error as ShapeError).op).toBe("batchNorm");
+      expect((error as ShapeError).operands.x!.shape).toEqual([1, 1, 1, 4]);
+      expect((error as ShapeError).reason).toMatch(/one value per channel.*groupNorm/);
+    }
+  });
+});

@@ -1,0 +1,241 @@
+import { afterEach, describe, expect, test } from "vitest";
+import { differentiate } from "../../src/autograd.js";
+import { WebGPUBackend } from "../../src/backends/webgpu/index.js";
+import { ArgumentError, DTypeError, ShapeError } from "../../src/errors.js";
+import { type Conv2dOptions, conv2d } from "../../src/ops/conv2d.js";
+import { mul } from "../../src/ops/elementwise.js";
+import { sum } from "../../src/ops/reduce.js";
+import { type Shape, sizeOf } from "../../src/shape.js";
+import { dispose, scope, Tensor } from "../../src/tensor.js";
+import golden from "../golden/conv2d.json" with { type: "json" };
+import { allDevices, checkOp, random, referenceDevice, relativeError, values, webgpuDevice } from "../harness.js";
+
+type Options = Omit<Conv2dOptions, "bias">;
+
+/** Options as the op takes them, from what JSON or a table says. */
+const apply = (options: Options) => (x: Tensor, w: Tensor, bias?: Tensor) =>
+  conv2d(x, w, bias ? { ...options, bias } : options);
+
+/** Options of a golden, whose types JSON does not carry. */
+const optionsOf = ({ stride, padding, dilation, groups }: (typeof golden)[0]["options"]): Options => ({
+  stride: [stride[0]!, stride[1]!],
+  padding: [padding[0]!, padding[1]!, padding[2]!, padding[3]!],
+  dilation: [dilation[0]!, dilation[1]!],
+  groups,
+});
+const operandsOf = (x: Shape, w: Shape, bias: boolean) => [
+  random(x, 1),
+  random(w, 2),
+  ...(bias ? [random([w[0]!], 3)] : []),
+];
+const check = (x: Shape, w: Shape, options: Options, bias: boolean, half = false) =>
+  checkOp((a, b, c) => apply(options)(a!, b!, c), operandsOf(x, w, bias), { half });
+
+test.each(golden)("PyTorch: $x * $w, $options", async ({ x, w, bias, options, shape, output, gradients }) => {
+  const y = scope(() => {
+    const [a, b] = operandsOf(x, w, false).map((o) => Tensor.from(referenceDevice(), o.data, o.shape));
+    return apply(optionsOf(options))(a!, b!);
+  });
+  expect(y.shape).toEqual(shape);
+  y.dispose();
+  await checkOp((a, b, c) => apply(optionsOf(options))(a!, b!, c), operandsOf(x, w, bias), {
+    golden: { output, gradients },
+    goldenTolerance: 1e-8, // nine digits in the file
+    half: true,
+  });
+});
+
+describe("every combination", () => {
+  // Channels of the three kernel families: scalar, vec4, depthwise with a multiplier; and groups of each.
+  const channels: [name: string, cin: number, cout: number, groups: number][] = [
+    ["dense, odd channels", 3, 5, 1],
+    ["dense, multiples of 4", 4, 8, 1],
+    ["two groups, odd channels", 6, 10, 2],
+    ["two groups, multiples of 4", 8, 8, 2],
+    ["depthwise", 5, 5, 5],
+    ["depthwise, two outputs for each input", 3, 6, 3],
+  ];
+  const strides = [1, 2, [3, 1]] as const;
+  const dilations = [1, 2, [1, 3]] as const;
+  const paddings = [0, 2, [1, 0, 2, 3]] as const;
+  const all = strides.flatMap((stride) =>
+    dilations.flatMap((dilation) => paddings.map((padding) => ({ stride, dilation, padding }))),
+  );
+  test.each(channels)("%s: stride x dilation x padding", async (_name, cin, cout, groups) => {
+    // Gradients against finite differences are in the tests around this one: here WebGPU meets the reference.
+    const gpu = await webgpuDevice();
+    if (!gpu) return;
+    for (const options of all) {
+      const [x, w] = [random([2, 6, 9, cin], 5), random([cout, 3, 3, cin / groups], 6)];
+      const outcomes = [];
+      for (const device of [referenceDevice(), gpu]) {
+        const tensors = [x, w].map((o) => Tensor.from(device, o.data, o.shape));
+        const bias = Tensor.from(device, values(cout, 7));
+        const { values: result, gradients } = differentiate([...tensors, bias], () => {
+          const y = conv2d(tensors[0]!, tensors[1]!, { ...options, groups, bias });
+          return { loss: sum(conv2d(y, Tensor.from(device, values(cout, 8), [1, 1, 1, cout]))), y };
+        });
+        outcomes.push(await Promise.all([result.y, ...gradients].map((t) => t.data())));
+        dispose(result, gradients, tensors, bias);
+      }
+      const [expected, got] = outcomes as [(typeof outcomes)[0], (typeof outcomes)[0]];
+      expected.forEach((data, i) => {
+        const what = `${["y", "dx", "dw", "db"][i]} for ${JSON.stringify(options)}`;
+        expect(relativeError(got[i]!, data), what).toBeLessThan(1e-5);
+      });
+    }
+  });
+});
+
+const shapes: [x: Shape, w: Shape, options: Options, bias: boolean][] = [
+  [[1, 1, 1, 1], [1, 1, 1, 1], {}, true],
+  [[1, 1, 1, 4], [4, 1, 1, 4], {}, true],
+  [[3, 1, 1, 8], [4, 3, 3, 8], { padding: 1 }, false],
+  [[1, 1, 9, 1], [1, 1, 3, 1], { padding: [0, 1] }, false],
+  [[2, 3, 5, 4], [4, 5, 7, 4], { padding: [2, 3] }, false], // the kernel is larger than the map
+  [[1, 6, 6, 4], [8, 3, 3, 4], { padding: 6, dilation: 6 }, true], // only the centre tap meets the map
+  [[1, 13, 14, 4], [4, 3, 3, 4], { padding: 12, dilation: 12 }, false],
+  [[1, 19, 18, 3], [4, 3, 3, 3], { padding: 18, dilation: 18 }, false],
+  [[1, 10, 10, 4], [4, 1, 1, 4], { stride: 4 }, false], // most inputs are never read: their gradient is zero
+  [[1, 4, 4, 4], [4, 2, 2, 4], { stride: 5 }, false], // the stride is larger than the map
+  [[1, 7, 11, 12], [9, 3, 3, 4], { padding: 1, groups: 3 }, true],
+  [[1, 5, 6, 6], [12, 3, 3, 1], { padding: 1, stride: 2, groups: 6 }, true],
+  [[2, 6, 6, 8], [8, 3, 3, 1], { padding: 2, dilation: 2, groups: 8 }, true],
+  [[1, 5, 5, 21], [2, 1, 1, 21], {}, true],
+  [[1, 24, 24, 3], [16, 7, 7, 3], { padding: 3, stride: 2 }, false],
+];
+test.each(shapes)("%j * %j, %j", async (x, w, options, bias) => {
+  await check(x, w, options, bias, sizeOf(x) < 500);
+});
+
+test("one number, two and four mean the same padding", () => {
+  scope(() => {
+    const x = Tensor.zeros(referenceDevice(), [1, 5, 6, 1]);
+    const w = Tensor.zeros(referenceDevice(), [1, 3, 3, 1]);
+    expect(conv2d(x, w, { padding: 2 }).shape).toEqual([1, 7, 8, 1]);
+    expect(conv2d(x, w, { padding: [2, 1] }).shape).toEqual([1, 7, 6, 1]);
+    expect(conv2d(x, w, { padding: [1, 0, 2, 2] }).shape).toEqual([1, 4, 8, 1]);
+  });
+});
+
+test("sums over many pixels are split and stay accurate in f32", async () => {
+  const [x, w] = [
+    [2, 96, 128, 4],
+    [4, 1, 1, 4],
+  ] as const;
+  await checkOp((a, b, c) => apply({})(a!, b!, c), operandsOf(x, w, true), { wrt: [1, 2], tolerance: 2e-6 });
+});
+
+test("more than 65,535 workgroups", async () => {
+  // The input gradient runs over every residue of the stride: 4200 * 4200 threads.
+  await check([1, 2, 1, 1], [1, 1, 1, 1], { stride: 4200 }, false);
+});
+
+describe("beyond the binding limit", () => {
+  const opened: WebGPUBackend[] = [];
+  afterEach(() => {
+    for (const device of opened.splice(0)) device.dispose();
+  });
+  test("the batch is split, forward and backward", async () => {
+    if (!(await webgpuDevice())) return;
+    // One image of x and of y is 4 * 4 * 64 * 4 = 4096 bytes: three images in one part, two in the next.
+    const small = await WebGPUBackend.open({ maxBindingBytes: 12288 });
+    opened.push(small);
+    const outcomes = [];
+    for (const device of [referenceDevice(), small]) {
+      const operands = operandsOf([5, 4, 4, 64], [64, 3, 3, 4], true);
+      const [x, w, bias] = operands.map((o) => Tensor.from(device, o.data, o.shape));
+      const result = differentiate([x!, w!, bias!], () => {
+        const y = conv2d(x!, w!, { padding: 1, groups: 16, bias: bias! });
+        const weighted = mul(y, Tensor.from(device, values(y.size, 9), y.shape));
+        return { loss: sum(sum(weighted, { axes: [1, 2] })), y };
+      });
+      outcomes.push(await Promise.all([result.values.y, ...result.gradients].map((t) => t.data())));
+      dispose(result, x, w, bias);
+    }
+    const [expected, got] = outcomes as [(typeof outcomes)[0], (typeof outcomes)[0]];
+    expected.forEach((data, i) => {
+      expect(relativeError(got[i]!, data)).toBeLessThan(1e-5);
+    });
+  });
+});
+
+describe("what nobody asked for is not computed", () => {
+  test("a frozen layer and an image cost no gradient kernels", async () => {
+    for (const device of await allDevices()) {
+      const [x, w, bias] = operandsOf([1, 4, 4, 4], [4, 3, 3, 4], true).map((o) =>
+        Tensor.from(device, o.data, o.shape),
+      );
+      const dispatches = (parameters: Tensor[]) => {
+        const before = device.stats.dispatches;
+        const { values: v, gradients } = differentiate(parameters, () => ({
+          loss: sum(conv2d(x!, w!, { padding: 1, bias: bias! })),
+        }));
+        dispose(v, gradients);
+        return device.stats.dispatches - before;
+      };
+      const everything = dispatches([x!, w!, bias!]);
+      expect(dispatches([w!, bias!])).toBeLessThan(everything);
+      expect(dispatches([x!, bias!])).toBeLessThan(everything);
+      expect(dispatches([x!])).toBeLessThan(dispatches([x!, w!]));
+      dispose(x, w, bias);
+    }
+  });
+});
+
+describe("errors", () => {
+  const call = (x: Shape, w: Shape, options: Conv2dOptions = {}) =>
+    scope(() => void conv2d(Tensor.zeros(referenceDevice(), x), Tensor.zeros(referenceDevice(), w), options));
+  const caught = (fn: () => void): unknown => {
+    try {
+      fn();
+    } catch (error) {
+      return error;
+    }
+    return null;
+  };
+
+  test("a kernel larger than the padded map", () => {
+    const error = caught(() => call([1, 4, 4, 2], [3, 3, 3, 2], { dilation: 3, padding: [1, 1, 0, 0] }));
+    expect(error).toBeInstanceOf(ShapeError);
+    expect(error).toMatchObject({
+      op: "conv2d",
+      operands: { x: { shape: [1, 4, 4, 2], dtype: "f32" }, w: { shape: [3, 3, 3, 2], dtype: "f32" } },
+    });
+  });
+  test.each<[Shape, Shape, Conv2dOptions]>([
+    [[4, 4, 2], [3, 3, 3, 2], {}],
+    [[1, 4, 4, 2], [3, 3, 2], {}],
+    [[1, 4, 4, 2], [3, 3, 3, 3], {}],
+    [[1, 4, 4, 2], [4, 3, 3, 2], { groups: 2 }],
+    [[1, 4, 4, 3], [4, 3, 3, 1], { groups: 2 }],
+    [[1, 4, 4, 4], [3, 3, 3, 2], { groups: 2 }],
+    [[0, 4, 4, 4], [4, 3, 3, 4], {}],
+  ])("shapes that do not fit: %j * %j %j", (x, w, options) => {
+    expect(caught(() => call(x, w, options))).toBeInstanceOf(ShapeError);
+  });
+  test.each<Conv2dOptions>([
+    { stride: 0 },
+    { stride: [1, 0] },
+    { stride: 1.5 },
+    { dilation: 0 },
+    { padding: -1 },
+    { padding: [1, 1, 1, -1] },
+    { groups: 0 },
+    { groups: Number.NaN },
+  ])("options out of range: %j", (options) => {
+    const error = caught(() => call([1, 4, 4, 2], [2, 3, 3, 2], options));
+    expect(error).toBeInstanceOf(ArgumentError);
+    expect(error).toMatchObject({ op: "conv2d" });
+  });
+  test("a bias of another size, types that differ", () => {
+    scope(() => {
+      const device = referenceDevice();
+      const [x, w] = [Tensor.zeros(device, [1, 4, 4, 2]), Tensor.zeros(device, [3, 3, 3, 2])];
+      expect(caught(() => conv2d(x, w, { bias: Tensor.zeros(device, [2]) }))).toBeInstanceOf(ShapeError);
+      expect(caught(() => conv2d(x, w, { bias: Tensor.zeros(device, [3], "f16") }))).toBeInstanceOf(DTypeError);
+      expect(caught(() => conv2d(x, Tensor.zeros(device, [3, 3, 3, 2], "f16")))).toBeInstanceOf(DTypeError);
+      expect(caught(() => conv2d(Tensor.zeros(device, [1, 4, 4, 2], "i32"), w))).toBeInstanceOf(DTypeError);
+    });
+  });
+});

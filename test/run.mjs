@@ -1,0 +1,44 @@
+// `npm test`: says which backends the tests will run on and why any is left out, runs them all, ends with the totals.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+async function webgpu() {
+  try {
+    const { create } = await import("webgpu");
+    const adapter = await create([]).requestAdapter();
+    if (!adapter) return "skipped: no Vulkan driver that Dawn accepts (`npx lacuna setup` installs a software one)";
+    const { info, features } = adapter;
+    const half = features.has("shader-f16") ? "with f16" : "f16 skipped: no shader-f16";
+    return `runs on ${info.description || info.device}, ${half}`;
+  } catch (error) {
+    return `skipped: the npm package webgpu did not load (${String(error).split("\n")[0]})`;
+  }
+}
+
+console.log("backends under test");
+console.log("  reference  runs: float64 loops, checked against PyTorch's figures and finite differences");
+console.log("  null       runs: Dawn compiles every shader and checks its layout, with no driver");
+console.log(`  webgpu     ${await webgpu()}`);
+
+const scratch = mkdtempSync(join(tmpdir(), "lacuna-test-"));
+const report = join(scratch, "report.json");
+const vitest = join(root, "node_modules/vitest/vitest.mjs");
+const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+const { status } = spawnSync(process.execPath, [vitest, "run", ...reporters, ...process.argv.slice(2)], {
+  cwd: root,
+  stdio: "inherit",
+});
+try {
+  const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(readFileSync(report, "utf8"));
+  console.log(`${numPassedTests} passed, ${numFailedTests} failed, ${numPendingTests} skipped`);
+} catch {
+  console.log("the test runner ended without a report");
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
+}
+process.exit(status ?? 1);
