@@ -1,3 +1,5 @@
+// Tests run on the shaders as they are now, not as they were at the last build.
+import "./shaders/embed.mjs";
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({

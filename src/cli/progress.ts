@@ -11,7 +11,7 @@ export class Progress {
   readonly #terminal: Terminal;
   readonly #live: boolean;
   readonly #colour: boolean;
-  #shown = 0;
+  #shown = Number.NEGATIVE_INFINITY;
   /** What ends the line that is being redrawn. */
   #pending = "";
   /** Moving average of the time of a step, milliseconds; 0 before the first. */
@@ -62,6 +62,7 @@ export class Progress {
   restart(): void {
     this.end();
     this.#pace = 0;
+    this.#shown = Number.NEGATIVE_INFINITY;
   }
 }
 

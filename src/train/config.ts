@@ -18,7 +18,10 @@ export interface TrainConfig {
   readonly crop: number;
   /** Crops of each domain in a step; they may differ. */
   readonly batch: { readonly source: number; readonly target: number };
-  /** Source and target through the network in one batch, sharing batch statistics; else one after the other. */
+  /**
+   * Source and target through the network in one batch, sharing batch statistics; else one after the other, each with
+   * its own, the running statistics becoming a mixture.
+   */
   readonly jointBatch: boolean;
   readonly normalise: Normalisation;
   readonly augment: AugmentOptions;
@@ -45,6 +48,8 @@ export interface TrainConfig {
     readonly width: number;
     /** Of its convolutions, one each; not used by the global kind. */
     readonly strides: readonly number[];
+    /** Side of its kernels; 1 judges every place by itself. Not used by the global kind. */
+    readonly kernel: number;
   };
   readonly losses: {
     readonly weighting: "liebel" | "kendall" | "fixed";
@@ -84,18 +89,19 @@ export const DEFAULT_CONFIG: TrainConfig = {
   steps: 1000,
   crop: 192,
   batch: { source: 8, target: 8 },
-  jointBatch: true,
+  jointBatch: false,
   normalise: "domain",
   augment: { flip: true, rotate90: true, scale: [0.75, 1.5], brightness: 0.2, contrast: 0.2, saturation: 0.2 },
   model: { backbone: "resnet18", variant: "paper", outputStride: 16, width: 1, imagePooling: "batch" },
   discriminator: {
     kind: "convolutional",
-    tap: "aspp",
+    tap: "decoder",
     lambda: 1,
     gamma: 10,
     lrFactor: 1,
     width: 64,
-    strides: [1, 2, 1],
+    strides: [1, 1, 1],
+    kernel: 1,
   },
   losses: {
     weighting: "liebel",
@@ -158,6 +164,7 @@ const RANGES: Readonly<Record<string, Range>> = {
   "discriminator.gamma": { min: 0, above: true, max: 1e3 },
   "discriminator.lrFactor": { min: 0, max: 1e3 },
   "discriminator.width": { min: 1, max: 4096, whole: true },
+  "discriminator.kernel": { min: 1, max: 15, whole: true },
   "losses.lrFactor": { min: 0, max: 1e3 },
   "losses.crossEntropy.labelSmoothing": { min: 0, max: 1 },
   "losses.tversky.alpha": { min: 0, max: 1e3 },

@@ -12,10 +12,15 @@ import { confusionTable, percent } from "./scores.js";
 import type { StepRecord } from "./session.js";
 import { type TrainResult, train } from "./train.js";
 
-/** The three that are compared: trained on the source alone, the same with AdaBN, and trained adversarially. */
-export const METHODS = ["sourceOnly", "adaBN", "adapted"] as const;
+/** What is compared: trained on the source alone and adversarially, each as it is and with AdaBN on the target. */
+export const METHODS = ["sourceOnly", "adaBN", "adapted", "adaptedAdaBN"] as const;
 export type Method = (typeof METHODS)[number];
-const TITLES: Readonly<Record<Method, string>> = { sourceOnly: "source-only", adaBN: "AdaBN", adapted: "adapted" };
+const TITLES: Readonly<Record<Method, string>> = {
+  sourceOnly: "source-only",
+  adaBN: "AdaBN",
+  adapted: "adapted",
+  adaptedAdaBN: "adapted + AdaBN",
+};
 
 /** Scores on the target city's val tiles, in [0, 1]. */
 export interface MethodScore {
@@ -88,6 +93,7 @@ export async function runDemo(options: DemoOptions): Promise<{ html: string; jso
     sourceOnly: mean("sourceOnly"),
     adaBN: mean("adaBN"),
     adapted: mean("adapted"),
+    adaptedAdaBN: mean("adaptedAdaBN"),
     perSeed: outcomes.map(({ scores }, i) => ({ seed: seeds[i]!, ...scores })),
     commit,
   };
@@ -156,9 +162,21 @@ async function runSeed(options: DemoOptions, dataset: Dataset, seed: number): Pr
   if (!adaptive.finished) return null;
   const adapted = await scoreOn(adaptive);
   const after = await paint(adaptive);
+  await adaptBatchNorm(adaptive.model, dataset.split("target", "train"), { statistics: adaptive.statistics.target });
+  const both = await scoreOn(adaptive);
   return {
-    confusions: { sourceOnly: sourceOnly.target, adaBN: adaBN.target, adapted: adapted.target },
-    scores: { sourceOnly: sourceOnly.score, adaBN: adaBN.score, adapted: adapted.score },
+    confusions: {
+      sourceOnly: sourceOnly.target,
+      adaBN: adaBN.target,
+      adapted: adapted.target,
+      adaptedAdaBN: both.target,
+    },
+    scores: {
+      sourceOnly: sourceOnly.score,
+      adaBN: adaBN.score,
+      adapted: adapted.score,
+      adaptedAdaBN: both.score,
+    },
     histories: { sourceOnly: plain.history, adapted: adaptive.history },
     configs: [plain.config, adaptive.config],
     grid: {

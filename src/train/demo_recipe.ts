@@ -12,20 +12,26 @@ export interface DemoRecipe {
   readonly adversarial: PartialConfig;
 }
 
-/** Under six minutes on two cores with software Vulkan. */
+/**
+ * Under six minutes on two cores with software Vulkan. Input is normalised by the source's statistics in both cities:
+ * each city's own would take out part of the gap before training begins.
+ */
 export const DEMO: DemoRecipe = {
-  cities: { size: 96, train: 96, val: 16, seed: 0 },
-  steps: 120,
+  cities: { size: 96, train: 192, val: 48, seed: 0 },
+  steps: 250,
   common: {
-    crop: 96,
-    batch: { source: 4, target: 4 },
+    crop: 64,
+    batch: { source: 8, target: 8 },
     normalise: "source",
-    augment: { flip: true, rotate90: true, scale: [0.75, 1.5], brightness: 0.1, contrast: 0.1, saturation: 0.1 },
+    augment: { flip: true, rotate90: true, scale: [1, 1], brightness: 0, contrast: 0, saturation: 0 },
     model: { backbone: "resnet18", variant: "paper", outputStride: 16, width: 0.25 },
-    optimiser: { kind: "adamw", lr: 2e-3, weightDecay: 1e-2, clipNorm: 10 },
-    schedule: { kind: "poly", warmUp: 5 },
+    optimiser: { kind: "adamw", lr: 3e-3, weightDecay: 1e-2, clipNorm: 10 },
+    schedule: { kind: "poly", warmUp: 0 },
   },
-  adversarial: { discriminator: { kind: "convolutional", tap: "aspp", lambda: 0.5, width: 32 } },
+  adversarial: {
+    jointBatch: false,
+    discriminator: { kind: "convolutional", tap: "decoder", lambda: 1, width: 32, strides: [1, 1, 1], kernel: 1 },
+  },
 };
 
 /** A few steps that show that everything works; float64 loops are no place to learn anything. */

@@ -232,13 +232,16 @@ export function buildModel(device: Device, config: TrainConfig, classes: number)
 }
 
 function buildDiscriminator(device: Device, config: TrainConfig, model: DeepLabV3Plus): DomainDiscriminator {
-  const { kind, width, strides, tap: at } = config.discriminator;
+  const { kind, width, strides, kernel, tap: at } = config.discriminator;
   const common = {
     inChannels: tapChannels(model, at),
     width,
     seed: new Generator(config.seed).fork("discriminator").seed,
   };
-  return new DomainDiscriminator(device, kind === "global" ? { kind, ...common } : { kind, strides, ...common });
+  return new DomainDiscriminator(
+    device,
+    kind === "global" ? { kind, ...common } : { kind, strides, kernel, ...common },
+  );
 }
 
 function buildLosses(device: Device, { losses }: TrainConfig, names: readonly LossName[]): MultiLoss<LossName> {

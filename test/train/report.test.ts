@@ -94,14 +94,14 @@ describe("the demo", () => {
     expect(names).toEqual(["seed 0, source-only", "seed 0, adapted", "seed 1, source-only", "seed 1, adapted"]);
     expect(json).toMatchObject({ device: options.device.description, seeds: [0, 1], steps: 1, commit: "abc" });
     expect(json.seconds).toBeGreaterThan(0);
-    for (const method of ["sourceOnly", "adaBN", "adapted"] as const) {
+    for (const method of ["sourceOnly", "adaBN", "adapted", "adaptedAdaBN"] as const) {
       const each = json.perSeed.map((s) => s[method].targetMIoU);
       expect(json[method].targetMIoU).toBeCloseTo((each[0]! + each[1]!) / 2, 12);
       expect(Object.keys(json[method].perClass)).toEqual(["ground", "building", "road", "tree", "water"]);
     }
     expect(json.perSeed.map((s) => s.seed)).toEqual([0, 1]);
     expect(JSON.parse(JSON.stringify(json))).toEqual(json);
-    expect(table.columns).toEqual(["", "source-only", "AdaBN", "adapted"]);
+    expect(table.columns).toEqual(["", "source-only", "AdaBN", "adapted", "adapted + AdaBN"]);
     expect(table.rows).toHaveLength(7);
     expect(html.match(/data:image\/png/g)).toHaveLength(2 * 4);
     expect(outside(html)).toBeNull();
