@@ -4,9 +4,17 @@ import { devicesCommand } from "./devices.js";
 import { evaluateCommand } from "./evaluate.js";
 import { explain } from "./exit_code.js";
 import { predictCommand } from "./predict.js";
+import { setupCommand } from "./setup.js";
 import { trainCommand } from "./train.js";
 
-const COMMANDS: readonly Command[] = [trainCommand, evaluateCommand, predictCommand, devicesCommand, demoCommand];
+const COMMANDS: readonly Command[] = [
+  trainCommand,
+  evaluateCommand,
+  predictCommand,
+  devicesCommand,
+  setupCommand,
+  demoCommand,
+];
 
 const HELP = `Usage: lacuna COMMAND [options]
 

@@ -18,7 +18,7 @@ export interface DemoRecipe {
  */
 export const DEMO: DemoRecipe = {
   cities: { size: 96, train: 192, val: 48, seed: 0 },
-  steps: 250,
+  steps: 180,
   common: {
     crop: 64,
     batch: { source: 8, target: 8 },
@@ -30,7 +30,15 @@ export const DEMO: DemoRecipe = {
   },
   adversarial: {
     jointBatch: false,
-    discriminator: { kind: "convolutional", tap: "decoder", lambda: 1, width: 32, strides: [1, 1, 1], kernel: 1 },
+    discriminator: {
+      kind: "convolutional",
+      tap: "decoder",
+      lambda: 1,
+      lrFactor: 2,
+      width: 32,
+      strides: [1, 1, 1],
+      kernel: 1,
+    },
   },
 };
 
