@@ -120,8 +120,9 @@ export interface TverskyOptions {
  * Tversky loss from logits, fused: 1 − TI with TI = (TP + smoothNum) / (TP + α·FP + β·FN + smoothDen), where
  * TP = Σ p·[y = c], FP = Σ p·[y ≠ c], FN = Σ (1 − p)·[y = c] over the pixels that are not ignored (Salehi et al. 2017;
  * focal: Abraham and Khan 2018). **α weighs false positives.** With `reduce: "image"` the mean runs over images and
- * classes together. Labels outside the classes count as ignored. Where everything is ignored or left out, the loss of
- * the mean is 0 and so is the gradient.
+ * classes together. Labels outside the classes count as ignored. Where everything is ignored or left out the gradient is
+ * 0, and so is the loss, but for `emptyClass: "count"` without smoothing (1: TI is 0) and the clamp of a focal mean
+ * (`powOrder: "mean"`, 1e-4 at most).
  *
  * Logits are f32; shapes as `mode` says. Returns a scalar; the gradient goes to the logits. Probabilities are never
  * stored, beyond two numbers per pixel: the gradient recomputes them.

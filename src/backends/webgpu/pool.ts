@@ -16,12 +16,10 @@ const GRANULE = 256;
 export class BufferPool {
   #free = new Map<number, PooledBuffer[]>();
   #next = 1;
-  /** Bytes held from the device, in use or free. */
-  bytes = 0;
 
   constructor(
     readonly device: GPUDevice,
-    readonly created: (size: number, buffer: GPUBuffer) => void,
+    readonly created: (size: number) => void,
   ) {}
 
   take(bytes: number): PooledBuffer {
@@ -30,8 +28,7 @@ export class BufferPool {
     if (reused) return reused;
     this.device.pushErrorScope("out-of-memory");
     const buffer = this.device.createBuffer({ size, usage: STORAGE_COPY });
-    this.created(size, buffer);
-    this.bytes += size;
+    this.created(size);
     return { id: this.#next++, buffer, size };
   }
 
@@ -39,16 +36,5 @@ export class BufferPool {
     const list = this.#free.get(buffer.size);
     if (list) list.push(buffer);
     else this.#free.set(buffer.size, [buffer]);
-  }
-
-  /** Returns every free buffer to the device. */
-  trim(): void {
-    for (const list of this.#free.values()) {
-      for (const { buffer, size } of list) {
-        buffer.destroy();
-        this.bytes -= size;
-      }
-    }
-    this.#free.clear();
   }
 }
