@@ -38,6 +38,7 @@ const schema = v.partial(
       lrFactor: number,
       width: number,
       strides: v.array(number),
+      kernel: number,
     }),
     losses: optional({
       weighting: text,
