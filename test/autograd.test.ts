@@ -3,9 +3,11 @@ import { differentiable, differentiate } from "../src/autograd.js";
 import { ReferenceBackend } from "../src/backends/reference/index.js";
 import { DisposedError, OperandError, ScopeError, ShapeError } from "../src/errors.js";
 import { add, mul, relu, scale } from "../src/ops/elementwise.js";
+import * as ops from "../src/ops/index.js";
 import { sum } from "../src/ops/reduce.js";
+import { Generator } from "../src/random.js";
 import { dispose, scope, Tensor, withoutScope } from "../src/tensor.js";
-import { allDevices, checkOp, random, referenceDevice } from "./harness.js";
+import { allDevices, checkOp, random, referenceDevice, values } from "./harness.js";
 
 const device = referenceDevice();
 
@@ -112,6 +114,47 @@ describe("scope", () => {
     const before = device.stats.live;
     expect(() => scope(async () => Tensor.from(device, [1]))).toThrow(ScopeError);
     expect(device.stats.live).toBe(before);
+  });
+  test("ops made of several kernels leave nothing behind outside a scope", () => {
+    const x = Tensor.from(device, values(2 * 6 * 6 * 4), [2, 6, 6, 4]);
+    const labels = Tensor.zeros(device, [2, 6, 6], "u32");
+    const ones = (size: number) => Tensor.ones(device, [size]);
+    const [gamma, beta, runningMean, runningVar] = [ones(4), ones(4), ones(4), ones(4)];
+    const w = Tensor.ones(device, [4, 3, 3, 4]);
+    const state = { gamma, beta, runningMean, runningVar };
+    const calls: Record<string, () => Tensor> = {
+      sum: () => ops.sum(x),
+      mean: () => ops.mean(x, { axes: [1, 2] }),
+      max: () => ops.max(x, { axes: [0, 2] }),
+      argmax: () => ops.argmax(x),
+      pow: () => ops.pow(x, 0),
+      cast: () => ops.cast(x, "f32"),
+      conv2d: () => ops.conv2d(x, w, { bias: gamma, padding: 1 }),
+      batchNorm: () => ops.batchNorm(x, state, { mode: "train" }),
+      groupNorm: () => ops.groupNorm(x, gamma, beta, { groups: 2 }),
+      maxPool2d: () => ops.maxPool2d(x, { kernel: 2 }),
+      avgPool2d: () => ops.avgPool2d(x, { kernel: 2 }),
+      globalAvgPool: () => ops.globalAvgPool(x),
+      resizeBilinear: () => ops.resizeBilinear(x, [9, 9], { alignCorners: true }),
+      concat: () => ops.concat([x, x]),
+      slice: () => ops.slice(x, [0, 1, 1, 0], [2, 3, 3, 4]),
+      pad: () => ops.pad(x, [[0, 0], [1, 1], [1, 0], [0, 0]]), // biome-ignore format: one pair an axis
+      transpose: () => ops.transpose(x, [3, 0, 1, 2]),
+      softmax: () => ops.softmax(x),
+      logSoftmax: () => ops.logSoftmax(x),
+      dropout: () => ops.dropout(x, 0.5, new Generator(1)),
+      crossEntropy: () => ops.crossEntropy(x, labels),
+      binaryCrossEntropy: () => ops.binaryCrossEntropy(x, 1),
+      tversky: () => ops.tversky(x, labels),
+    };
+    for (const [name, call] of Object.entries(calls)) {
+      const before = device.stats.live;
+      const y = call();
+      expect(device.stats.live - before, name).toBe(name === "cast" ? 0 : 1);
+      y.dispose();
+      expect(device.stats.live, name).toBe(before);
+    }
+    dispose(x, labels, state, w);
   });
   test("withoutScope makes tensors that outlive it", () => {
     const kept = scope(() => [withoutScope(() => Tensor.from(device, [1]))].map((t) => ({ t })));

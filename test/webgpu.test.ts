@@ -80,6 +80,20 @@ describe.skipIf(!present)("the WebGPU backend", () => {
     y.dispose();
   });
 
+  test("splits a sum over everything, and its gradient", async () => {
+    using device = await open(64 * 1024);
+    const count = 3 * 16384 + 64;
+    const x = Tensor.from(
+      device,
+      Float32Array.from({ length: count }, (_, i) => i % 10),
+    );
+    const { values, gradients } = differentiate([x], () => ({ loss: sum(mul(x, x)) }));
+    const exact = Array.from({ length: count }, (_, i) => (i % 10) ** 2).reduce((a, b) => a + b, 0);
+    expect(await values.loss.item()).toBeCloseTo(exact, -1);
+    expect((await gradients[0]!.data()).every((g, i) => g === 2 * (i % 10))).toBe(true);
+    dispose(values, gradients, x);
+  });
+
   test("names the kernel, the size and the limit where it cannot split", async () => {
     using device = await open(1024);
     const x = Tensor.zeros(device, [1024]);

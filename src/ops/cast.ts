@@ -2,7 +2,7 @@ import { differentiable } from "../autograd.js";
 import { ArgumentError } from "../errors.js";
 import { defineKernel, linear } from "../kernel.js";
 import { type DType, isFloat } from "../shape.js";
-import { run, type Tensor } from "../tensor.js";
+import { run, scope, type Tensor } from "../tensor.js";
 
 const conversion = <const N extends string>(name: `cast.${N}`) =>
   defineKernel({
@@ -36,7 +36,7 @@ export function cast(x: Tensor, dtype: DType): Tensor {
   if (!isDirect(key)) {
     if (x.dtype === "f32" || dtype === "f32")
       throw new ArgumentError("cast", `no way from ${x.dtype} to ${dtype}`, { x: x.spec });
-    return cast(cast(x, "f32"), dtype); // f16 to and from the integers
+    return scope(() => cast(cast(x, "f32"), dtype)); // f16 to and from the integers
   }
   const [y] = run(kernels[key], [x], [{ shape: x.shape, dtype }], { count: x.size });
   const from = x.dtype;

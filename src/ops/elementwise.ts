@@ -2,7 +2,7 @@ import { differentiable } from "../autograd.js";
 import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
 import { defineKernel, linear } from "../kernel.js";
 import { broadcastShape, isFloat, type Shape, sameShape } from "../shape.js";
-import { run, type Tensor } from "../tensor.js";
+import { run, scope, type Tensor } from "../tensor.js";
 import { sum } from "./reduce.js";
 
 /** Broadcasting kernels know this many axes; runs of axes that broadcast alike count as one. */
@@ -215,7 +215,7 @@ export function addScalar(x: Tensor, value: number): Tensor {
 /** x^exponent. Where the exponent is not a whole number, x must not be negative; x⁰ is 1 with zero gradient. */
 export function pow(x: Tensor, exponent: number): Tensor {
   if (!Number.isFinite(exponent)) throw new ArgumentError("pow", `exponent ${exponent} is not finite`, { x: x.spec });
-  if (exponent === 0) return addScalar(scale(x, 0), 1);
+  if (exponent === 0) return scope(() => addScalar(scale(x, 0), 1));
   return differentiable([x], [x], map("pow", powKernel, x, exponent), (dy, [x]) => [
     mul(dy, exponent === 1 ? addScalar(scale(x, 0), 1) : scale(pow(x, exponent - 1), exponent)),
   ]);

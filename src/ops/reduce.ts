@@ -1,10 +1,10 @@
 import { differentiable } from "../autograd.js";
 import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
 import { defineKernel, linear } from "../kernel.js";
-import { isFloat, type Shape, sizeOf } from "../shape.js";
-import { run, type Tensor } from "../tensor.js";
+import { isFloat, type Shape, type Spec, sizeOf } from "../shape.js";
+import { batchParts, run, runInto, scope, Tensor } from "../tensor.js";
 import { cast } from "./cast.js";
-import { scale } from "./elementwise.js";
+import { add, scale } from "./elementwise.js";
 
 /** Terms that one thread adds in sequence: bounds the rounding error and gives long sums enough threads. */
 const TERMS = 64;
@@ -82,19 +82,36 @@ function plan(op: string, x: Tensor, options: ReduceOptions): { runs: Run[]; sha
   return { runs, shape: options.keepDims ? sizes : sizes.filter((_, axis) => !axes.has(axis)) };
 }
 
-function sumRun(x: Tensor, { outer, length, inner }: Run): Tensor {
+function sumRun(x: Tensor, part: Run): Tensor {
+  // One run over everything is split where it exceeds what the device binds; several are, item by item, by the backend.
+  if (part.outer > 1 || x.bytes <= x.device.maxBindingBytes) return sumWhole(x, part);
+  return batchParts("sum", [x.alias([part.length, part.inner])])
+    .map(([rows]) => sumWhole(rows, { ...part, length: rows.shape[0]! }))
+    .reduce((a, b) => add(a, b));
+}
+
+function sumWhole(x: Tensor, { outer, length, inner }: Run): Tensor {
   let [y, left] = [x, length];
   do {
     const splits = Math.ceil(left / TERMS);
-    [y] = run(sumKernel, [y], [{ shape: [outer, splits, inner], dtype: "f32" }], {
-      outer,
-      length: left,
-      inner,
-      splits,
-    });
+    const spec: Spec = { shape: [outer, splits, inner], dtype: "f32" };
+    [y] = run(sumKernel, [y], [spec], { outer, length: left, inner, splits });
     left = splits;
   } while (left > 1);
   return y;
+}
+
+/** `[outer, inner]` repeated along a run: the gradient of its sum. */
+function expandRun(dy: Tensor, { outer, length, inner }: Run): Tensor {
+  const dx = Tensor.uninitialised(dy.device, { shape: [outer, length, inner], dtype: dy.dtype });
+  if (outer > 1 || dx.bytes <= dx.device.maxBindingBytes) {
+    runInto(expandKernel, [dy], [dx], { outer, length, inner });
+    return dx;
+  }
+  for (const [rows] of batchParts("sum", [dx.alias([length, inner])])) {
+    runInto(expandKernel, [dy], [rows], { outer, length: rows.shape[0]!, inner });
+  }
+  return dx;
 }
 
 /** Sum over `axes`, in a fixed order: the same bits every time. f32 or f16 (added up in f32). @throws ShapeError, DTypeError */
@@ -102,24 +119,24 @@ export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
   if (!isFloat(x.dtype)) throw new DTypeError("sum", "takes f32 or f16", { x: x.spec });
   const { runs, shape } = plan("sum", x, options);
   if (x.size === 0) throw new ShapeError("sum", "nothing to sum", { x: x.spec });
-  let y = cast(x, "f32");
-  for (const part of runs) y = sumRun(y, part);
-  y = cast(y.alias(shape), x.dtype);
+  const y = scope(() => {
+    const total = runs.reduce(sumRun, cast(x, "f32"));
+    return cast(total.alias(shape), x.dtype);
+  });
   const xShape = x.shape;
   return differentiable([x], [], y, (dy) => {
     let dx = dy;
-    for (const { outer, length, inner } of [...runs].reverse()) {
-      const spec = { shape: [outer, length, inner], dtype: dy.dtype };
-      [dx] = run(expandKernel, [dx], [spec], { outer, length, inner });
-    }
+    for (const part of [...runs].reverse()) dx = expandRun(dx, part);
     return [dx.alias(xShape)];
   });
 }
 
 /** Mean over `axes`. @throws ShapeError, DTypeError */
 export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
-  const total = sum(x, options);
-  return scale(total, total.size / x.size);
+  return scope(() => {
+    const total = sum(x, options);
+    return scale(total, total.size / x.size);
+  });
 }
 
 /** Largest value and the position of its first occurrence along the run. */
@@ -156,23 +173,24 @@ export function max(x: Tensor, options: ReduceOptions = {}): Tensor {
   const { runs, shape } = plan("max", x, options);
   if (x.size === 0) throw new ShapeError("max", "no maximum of nothing", { x: x.spec });
   const steps = shorten(runs);
-  const indices: Tensor[] = [];
-  let y = x;
-  for (const step of steps) {
-    const [value, index] = maxRun(y, step);
-    y = value;
-    indices.push(index);
-  }
-  y = y.alias(shape);
   const xShape = x.shape;
-  return differentiable([x], indices, y, (dy, saved) => {
-    let dx = dy;
-    for (let i = steps.length - 1; i >= 0; i--) {
-      const { outer, length, inner } = steps[i]!;
-      const spec = { shape: [outer, length, inner], dtype: dy.dtype };
-      [dx] = run(routeKernel, [dx, saved[i]!], [spec], { outer, length, inner });
+  return scope(() => {
+    const indices: Tensor[] = [];
+    let y = x;
+    for (const step of steps) {
+      const [value, index] = maxRun(y, step);
+      y = value;
+      indices.push(index);
     }
-    return [dx.alias(xShape)];
+    return differentiable([x], indices, y.alias(shape), (dy, saved) => {
+      let dx = dy;
+      for (let i = steps.length - 1; i >= 0; i--) {
+        const { outer, length, inner } = steps[i]!;
+        const spec = { shape: [outer, length, inner], dtype: dy.dtype };
+        [dx] = run(routeKernel, [dx, saved[i]!], [spec], { outer, length, inner });
+      }
+      return [dx.alias(xShape)];
+    });
   });
 }
 
@@ -181,5 +199,5 @@ export function argmax(x: Tensor, options: { readonly axis?: number; readonly ke
   if (!isFloat(x.dtype)) throw new DTypeError("argmax", "takes f32 or f16", { x: x.spec });
   if (x.rank === 0 || x.size === 0) throw new ArgumentError("argmax", "no axis to search", { x: x.spec });
   const { runs, shape } = plan("argmax", x, { axes: [options.axis ?? -1], keepDims: options.keepDims ?? false });
-  return maxRun(x, runs[0]!)[1].alias(shape);
+  return scope(() => maxRun(x, runs[0]!)[1].alias(shape));
 }

@@ -1,6 +1,6 @@
 """Writes deeplab.json: tiny DeepLabV3+ networks of each variant with a domain discriminator behind gradient reversal,
 in PyTorch and float64. Weights and images come from the harness's `values`, so only answers are stored: a sample of the
-logits, gradients (all of the first two networks, every seventh number of the others), and the losses of SGD with momentum. Run: /tmp/V/bin/python test/golden/deeplab.py
+logits, gradients (all of the first two networks, every seventh number of the others), and the losses of SGD with momentum. Run: python3 test/golden/deeplab.py
 """
 
 import base64
