@@ -2,16 +2,22 @@ import { describe, expect, test } from "vitest";
 import { DTypeError, ShapeError } from "../../src/errors.js";
 import * as ops from "../../src/ops/elementwise.js";
 import { scope, Tensor } from "../../src/tensor.js";
+import golden from "../golden/elementwise.json" with { type: "json" };
 import { allDevices, checkOp, type Operand, random, referenceDevice } from "../harness.js";
 
 const { add, sub, mul, div } = ops;
+/** PyTorch's answer, where elementwise.py has the case. */
+const goldenOf = (name: string) => {
+  const found = golden.find((g) => g.name === name);
+  return found ? { golden: found } : {};
+};
 
 describe.each([
   ["add", add],
   ["sub", sub],
   ["mul", mul],
   ["div", div],
-] as const)("%s", (_name, op) => {
+] as const)("%s", (name, op) => {
   test.each([
     [
       [3, 5],
@@ -34,7 +40,10 @@ describe.each([
       [1, 1],
     ],
   ])("%j with %j", async (a, b) => {
-    await checkOp(op, [random(a, 1), random(b, 2, 0.5, 2)], { half: true });
+    await checkOp(op, [random(a, 1), random(b, 2, 0.5, 2)], {
+      half: true,
+      ...goldenOf(`${name}${JSON.stringify(a)}${JSON.stringify(b)}`),
+    });
   });
 });
 
@@ -58,8 +67,9 @@ const cases: [string, (x: Tensor) => Tensor, Operand][] = [
   ["softplus", ops.softplus, random([3, 7], 1, -8, 8)],
   ["tanh", ops.tanh, random([3, 7], 1, -3, 3)],
 ];
-test.each(cases)("%s", async (_name, op, x) => {
-  await checkOp(op, [x], { half: true });
+test.each(cases)("%s", async (name, op, x) => {
+  expect(goldenOf(name)).toHaveProperty("golden");
+  await checkOp(op, [x], { half: true, ...goldenOf(name) });
 });
 
 test("more elements than one row of workgroups", async () => {

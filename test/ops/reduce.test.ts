@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { DTypeError, ShapeError } from "../../src/errors.js";
 import { argmax, max, mean, sum } from "../../src/ops/reduce.js";
 import { dispose, scope, Tensor } from "../../src/tensor.js";
+import golden from "../golden/reduce.json" with { type: "json" };
 import { allDevices, checkOp, distinct, random, referenceDevice } from "../harness.js";
 
 const tables: [number[], number[] | undefined][] = [
@@ -40,6 +41,15 @@ describe.each([true, false])("keepDims %s", (keepDims) => {
     await checkOp((x) => max(x, options), [{ data: distinct(size), shape }]);
   });
 });
+
+test.each(golden.map((g) => [g.op, g.shape, g.axes, g] as const))(
+  "%s of %j over %j as PyTorch",
+  async (op, shape, axes, g) => {
+    const data = op === "max" ? distinct(g.shape.reduce((a, b) => a * b, 1)) : random(shape).data;
+    const reduce = { sum, mean, max }[op as "sum" | "mean" | "max"];
+    await checkOp((x) => reduce(x, { axes }), [{ data, shape }], { golden: g });
+  },
+);
 
 test("max of a long run, split in two", async () => {
   await checkOp((x) => max(x), [{ data: distinct(3000), shape: [3000] }]);
