@@ -138,7 +138,13 @@ describe("scope", () => {
       resizeBilinear: () => ops.resizeBilinear(x, [9, 9], { alignCorners: true }),
       concat: () => ops.concat([x, x]),
       slice: () => ops.slice(x, [0, 1, 1, 0], [2, 3, 3, 4]),
-      pad: () => ops.pad(x, [[0, 0], [1, 1], [1, 0], [0, 0]]), // biome-ignore format: one pair an axis
+      pad: () =>
+        ops.pad(x, [
+          [0, 0],
+          [1, 1],
+          [1, 0],
+          [0, 0],
+        ]),
       transpose: () => ops.transpose(x, [3, 0, 1, 2]),
       softmax: () => ops.softmax(x),
       logSoftmax: () => ops.logSoftmax(x),
