@@ -1,33 +1,50 @@
 import type { Backend, BackendName } from "./backends/backend.js";
+import type { NativeOptions } from "./backends/native/index.js";
 import type { WebGPUOptions } from "./backends/webgpu/index.js";
 import { ArgumentError, DeviceError, LacunaError } from "./errors.js";
 
 /** What `open` returns: a place where tensors live and kernels run. */
 export type Device = Backend;
 
-/** Backends in order of preference. The reference works everywhere, slowly. */
-export const backendNames: readonly BackendName[] = ["webgpu", "reference"];
+/** Backends in order of preference, on a machine with a GPU. The reference works everywhere, slowly. */
+export const backendNames: readonly BackendName[] = ["webgpu", "cpu", "reference"];
+
+/** Of the backend that is opened; the others' are ignored. */
+export type OpenOptions = WebGPUOptions & NativeOptions;
 
 /**
- * Opens a device. Without a name: the environment variable `LACUNA_DEVICE`, else the first of `webgpu` (hardware or
- * software) and `reference` that opens. Dispose of it, or let `using` do so, when its tensors are no longer needed.
+ * Opens a device. Without a name: the environment variable `LACUNA_DEVICE`, else the first of these that opens: `webgpu`
+ * on a GPU, `cpu`, `webgpu` on a software adapter, `reference`. Dispose of it, or let `using` do so, when its tensors are
+ * no longer needed.
  * @throws DeviceError where the named backend cannot be opened; ArgumentError for a name that does not exist.
  */
-export async function open(name?: BackendName, options: WebGPUOptions = {}): Promise<Device> {
-  const asked = name ?? (typeof process === "undefined" ? undefined : process.env.LACUNA_DEVICE);
-  if (asked) return openNamed(asked as BackendName, options);
-  try {
-    return await openNamed("webgpu", options);
-  } catch (error) {
-    if (!(error instanceof DeviceError)) throw error;
-    return openNamed("reference", options);
+export async function open(name?: BackendName, options: OpenOptions = {}): Promise<Device> {
+  const asked = name ?? fromEnvironment();
+  if (asked) return openNamed(asked, options);
+  const order: [BackendName, OpenOptions][] = [
+    ["webgpu", { ...options, hardware: true }],
+    ["cpu", options],
+    ["webgpu", options],
+  ];
+  for (const [candidate, choice] of order) {
+    try {
+      return await openNamed(candidate, choice);
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error;
+    }
   }
+  return openNamed("reference", options);
 }
 
-async function openNamed(name: BackendName, options: WebGPUOptions): Promise<Device> {
+const fromEnvironment = (): BackendName | undefined =>
+  typeof process === "undefined" ? undefined : (process.env.LACUNA_DEVICE as BackendName | undefined) || undefined;
+
+async function openNamed(name: BackendName, options: OpenOptions): Promise<Device> {
   switch (name) {
     case "webgpu":
       return (await import("./backends/webgpu/index.js")).WebGPUBackend.open(options);
+    case "cpu":
+      return (await import("./backends/native/index.js")).NativeBackend.open("cpu", options);
     case "reference":
       return new (await import("./backends/reference/index.js")).ReferenceBackend();
     default:
@@ -41,6 +58,8 @@ export interface DeviceReport {
   readonly available: boolean;
   /** The adapter or library behind it; why there is none, where there is none. */
   readonly description: string;
+  /** Why `open()` takes this one when it is not told which; absent on the others. */
+  readonly chosen?: string;
   readonly software?: boolean;
   readonly features?: readonly string[];
   readonly limits?: Readonly<Record<string, number>>;
@@ -58,7 +77,20 @@ export async function devices(): Promise<DeviceReport[]> {
       reports.push({ name, available: false, description: error.message });
     }
   }
-  return reports;
+  const [name, chosen] = choiceOf(reports);
+  return reports.map((report) => (report.name === name ? { ...report, chosen } : report));
+}
+
+/** What `open()` takes, and why. */
+function choiceOf(reports: readonly DeviceReport[]): [name: BackendName, why: string] {
+  const asked = fromEnvironment();
+  if (asked) return [asked, "LACUNA_DEVICE names it"];
+  const available = (name: BackendName) => reports.find((report) => report.name === name && report.available);
+  const gpu = available("webgpu");
+  if (gpu && !gpu.software) return ["webgpu", "it is a GPU"];
+  if (available("cpu")) return ["cpu", gpu ? "WebGPU is software here, and slower" : "there is no WebGPU adapter"];
+  if (gpu) return ["webgpu", "there is no GPU, and the CPU device is not available"];
+  return ["reference", "nothing else is available"];
 }
 
 async function detailsOf(device: Backend): Promise<Partial<DeviceReport>> {

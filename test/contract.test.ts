@@ -5,6 +5,7 @@ import { WebGPUBackend } from "../src/backends/webgpu/index.js";
 import { shaderFiles, shaderOf } from "../src/backends/webgpu/shaders.gen.js";
 import { kernels } from "../src/kernel.js";
 import "../src/index.js";
+import { cpuDevice } from "./harness.js";
 
 // What a kernel says of itself in defineKernel must be true of every backend: names, bindings, parameters.
 
@@ -51,6 +52,21 @@ describe.each(all.map((k) => [k.name, k] as const))("%s", (name, kernel) => {
     if (!kernel.batch) return;
     expect(Object.keys(kernel.params)).toContain(kernel.batch.count);
     for (const buffer of kernel.batch.buffers) expect([...kernel.inputs, ...kernel.outputs]).toContain(buffer);
+  });
+});
+
+// Halves are no type of the native devices.
+const withoutHalves = all.filter(({ name }) => !/^cast\.(f32_to_half|half_to_f32)$/.test(name));
+
+describe.skipIf(!cpuDevice())("the CPU device", () => {
+  test("has every kernel, with its buffers and the bytes of its parameters", () => {
+    const wanted = withoutHalves.map(({ name, inputs, outputs, params }) => ({
+      name,
+      inputs: inputs.length,
+      outputs: outputs.length,
+      paramsBytes: 4 * Object.keys(params).length,
+    }));
+    expect(cpuDevice()!.kernels).toEqual(wanted);
   });
 });
 

@@ -1,6 +1,7 @@
 import { expect } from "vitest";
 import { differentiate } from "../src/autograd.js";
 import type { Backend } from "../src/backends/backend.js";
+import { NativeBackend } from "../src/backends/native/index.js";
 import { ReferenceBackend } from "../src/backends/reference/index.js";
 import { WebGPUBackend } from "../src/backends/webgpu/index.js";
 import { DeviceError } from "../src/errors.js";
@@ -53,6 +54,7 @@ export const isAsked = (name: string): boolean => !asked || asked.includes(name)
 let reference: ReferenceBackend | undefined;
 let webgpu: Promise<WebGPUBackend | null> | undefined;
 let openWebGPU: WebGPUBackend | null = null;
+let cpu: NativeBackend | null | undefined;
 
 export const referenceDevice = (): Backend => (reference ??= new ReferenceBackend());
 
@@ -66,13 +68,32 @@ export async function webgpuDevice(): Promise<WebGPUBackend | null> {
   openWebGPU = await webgpu;
   return openWebGPU;
 }
+/** The CPU device of this test file, with guard zones; null where the addon is not built. */
+export function cpuDevice(): NativeBackend | null {
+  if (!isAsked("cpu")) return null;
+  if (cpu === undefined) {
+    try {
+      cpu = NativeBackend.open("cpu", { guard: true });
+    } catch (error) {
+      if (!(error instanceof DeviceError && error.failure === "unavailable")) throw error;
+      cpu = null;
+    }
+  }
+  return cpu;
+}
 /** Every device of this run, the reference first. */
 export async function allDevices(): Promise<Backend[]> {
-  const gpu = await webgpuDevice();
-  return gpu ? [referenceDevice(), gpu] : [referenceDevice()];
+  return [referenceDevice(), cpuDevice(), await webgpuDevice()].filter((d) => d !== null);
 }
-export const openDevices = (): Backend[] => [reference, openWebGPU].filter((d) => d !== undefined && d !== null);
-export function closeDevices(): void {
+export const openDevices = (): Backend[] => [reference, cpu, openWebGPU].filter((d) => d !== undefined && d !== null);
+/** Before they go, the CPU device looks at its guard zones once more. */
+export async function closeDevices(): Promise<void> {
+  try {
+    await cpu?.sync();
+  } finally {
+    cpu?.dispose();
+    cpu = undefined;
+  }
   openWebGPU?.dispose();
   openWebGPU = null;
   webgpu = undefined;
@@ -97,6 +118,8 @@ export interface CheckOptions {
   readonly wrt?: readonly number[];
   /** Largest relative L2 error of WebGPU against the reference. */
   readonly tolerance?: number;
+  /** The same for the CPU device. */
+  readonly cpuTolerance?: number;
   /** Largest relative error of the reference's gradients against finite differences in float64. */
   readonly gradcheck?: number;
   /** Also run with every f32 operand in f16 on WebGPU (tolerance 1e-2). */
@@ -164,7 +187,8 @@ async function evaluate(
 
 /**
  * The one test of an op. On the reference: agreement with PyTorch's golden where there is one, and gradients against
- * finite differences in float64. On WebGPU: outputs and gradients against the reference, twice, with the same bits.
+ * finite differences in float64. On WebGPU and the CPU device: outputs and
+ * gradients against the reference, twice, with the same bits.
  */
 export async function checkOp(fn: Op, operands: readonly Operand[], options: CheckOptions = {}): Promise<void> {
   const wrt = options.wrt ?? operands.flatMap((o, i) => ((o.dtype ?? "f32") === "f32" ? [i] : []));
@@ -185,6 +209,13 @@ export async function checkOp(fn: Op, operands: readonly Operand[], options: Che
     });
   }
   await checkGradients(fn, operands, wrt, expected.gradients, options.gradcheck ?? 1e-7);
+
+  const cpu = cpuDevice();
+  if (cpu) {
+    const got = await evaluate(cpu, fn, operands, wrt, false);
+    compare(got, expected, options.cpuTolerance ?? 2e-6, "cpu");
+    expect(await evaluate(cpu, fn, operands, wrt, false), "the same bits twice on cpu").toEqual(got);
+  }
 
   const gpu = await webgpuDevice();
   if (!gpu) return;

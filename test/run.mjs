@@ -1,6 +1,7 @@
 // `npm test`: says which backends the tests will run on and why any is left out, runs them all, ends with the totals.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -20,9 +21,23 @@ async function webgpu() {
   }
 }
 
+/** Loads the addon with Node alone, as the tests will. */
+function cpu() {
+  try {
+    const addon = createRequire(import.meta.url)(process.env.LACUNA_ADDON ?? join(root, "build/Release/lacuna.node"));
+    const device = new addon.NativeDevice("cpu", {});
+    const text = device.description();
+    device.dispose();
+    return `runs on ${text}, with guard zones`;
+  } catch (error) {
+    return `skipped: the native addon is not there (\`npm run native\` builds it): ${String(error).split("\n")[0]}`;
+  }
+}
+
 console.log("backends under test");
 console.log("  reference  runs: float64 loops, checked against PyTorch's figures and finite differences");
 console.log("  null       runs: Dawn compiles every shader and checks its layout, with no driver");
+console.log(`  cpu        ${cpu()}`);
 console.log(`  webgpu     ${await webgpu()}`);
 
 const scratch = mkdtempSync(join(tmpdir(), "lacuna-test-"));

@@ -1,7 +1,7 @@
 import type { AnyKernel } from "../kernel.js";
 import type { DType, TensorData } from "../shape.js";
 
-export type BackendName = "webgpu" | "reference";
+export type BackendName = "webgpu" | "cpu" | "reference";
 /** A handle on device memory. */
 export type Slot = number;
 
@@ -35,6 +35,11 @@ export interface Backend extends Disposable {
   readonly maxBindingBytes: number;
   /** Views handed to kernels start at multiples of this many bytes. */
   readonly offsetAlignment: number;
+  /**
+   * Threads that one stage of a reduction is cut for; 1 where kernels split their work and block long sums themselves, so
+   * that the stage need not be cut at all.
+   */
+  readonly lanes: number;
   readonly stats: BackendStats;
   supports(dtype: DType): boolean;
   alloc(elements: number, dtype: DType): Slot;

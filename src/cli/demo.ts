@@ -23,7 +23,8 @@ Trains on the labels of one procedural city, with and without adaptation to a se
   --seeds N       repeat with seeds 0 … N - 1 (default 1)
   --steps N       of each training
   --out DIR       report.html and report.json (default runs/demo)
-  --device NAME   webgpu or reference (default: webgpu, setting up software Vulkan where there is no GPU)`,
+  --device NAME   webgpu, cpu or reference (default: a GPU, else the CPU device, else WebGPU on software Vulkan, which
+                  is set up where it can be)`,
   async run(args, terminal) {
     const options = parseOptions("demo", args, {
       seeds: { type: "string", default: "1" },
@@ -65,10 +66,16 @@ Trains on the labels of one procedural city, with and without adaptation to a se
   },
 };
 
-/** WebGPU, set up where it can be; else the reference, for a demonstration that ends. */
+/** What `open` takes where that is a GPU or the CPU device; else WebGPU, set up where it can be; else the reference. */
 async function openDevice(option: string | undefined, terminal: Terminal, progress: Progress): Promise<Device> {
   const asked = deviceName(option ?? terminal.env.LACUNA_DEVICE);
-  if (asked !== "reference" && (await ensureVulkan((line) => progress.say(line)))) return open("webgpu");
+  if (asked && asked !== "webgpu") return open(asked);
+  if (!asked) {
+    const device = await open();
+    if (device.name !== "reference") return device;
+    device.dispose();
+  }
+  if (await ensureVulkan((line) => progress.say(line))) return open("webgpu");
   return open(asked ?? "reference"); // asked for WebGPU: the error says why there is none
 }
 

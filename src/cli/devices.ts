@@ -17,9 +17,10 @@ Names every backend, the adapter behind it with its limits and features, and why
   },
 };
 
-function describe({ name, available, description, software, features, limits }: DeviceReport): string {
+function describe({ name, available, description, chosen, software, features, limits }: DeviceReport): string {
   const lines = [`${name.padEnd(10)} ${available ? description : `not available: ${description}`}`];
   const detail = (label: string, text: string) => lines.push(`${"".padEnd(11)}${label.padEnd(10)} ${text}`);
+  if (chosen) detail("chosen", `where no device is named, as ${chosen}`);
   if (software) detail("kind", "software: a CPU behind the interface of a GPU");
   if (features) detail("features", features.join(", ") || "none");
   for (const [key, value] of Object.entries(limits ?? {})) detail("limit", `${key} ${value.toLocaleString("en-US")}`);

@@ -125,7 +125,7 @@ export function globalAvgPool(x: Tensor): Tensor {
   const [images, h, w, channels] = x.shape as [number, number, number, number];
   const rows = h * w;
   // At least 16 pixels a thread, at most 64 partial sums to finish.
-  const chunkRows = Math.max(16, Math.ceil(rows / 64));
+  const chunkRows = Math.max(16, Math.ceil(rows / Math.min(64, x.device.lanes)));
   const chunks = Math.ceil(rows / chunkRows);
   const partial = { shape: [images, chunks, channels], dtype: "f32" } as const;
   const pooled = { shape: [images, 1, 1, channels], dtype: x.dtype };

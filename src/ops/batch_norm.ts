@@ -213,13 +213,13 @@ const MANY = 64;
 
 /**
  * How the first stage cuts its rows: about 32,768 threads (enough to saturate a large GPU with four loads in flight
- * each), at most 1024 chunks for the second stage, at least 16 rows a thread.
+ * each), at most 1024 chunks for the second stage (one on a CPU, whose kernel splits it), at least 16 rows a thread.
  */
 function chunksOf(x: Tensor): { rows: number; chunks: number; chunkRows: number } {
   const channels = x.shape[x.rank - 1]!;
   const rows = x.size / channels;
   const lanes = channels % 4 === 0 ? channels / 4 : channels;
-  const chunkRows = Math.max(16, Math.ceil(rows / 1024), Math.ceil((rows * lanes) / 32768));
+  const chunkRows = Math.max(16, Math.ceil(rows / Math.min(1024, x.device.lanes)), Math.ceil((rows * lanes) / 32768));
   return { rows, chunks: Math.ceil(rows / chunkRows), chunkRows };
 }
 

@@ -72,16 +72,17 @@ export function binaryCrossEntropy(
       weighted: weight ? 1 : 0,
     };
     const [t, w] = [given ?? logits, weight ?? logits];
-    const size = logits.size;
+    const { size, device } = logits;
     const scale = size > 0 ? 1 / size : 0;
     const parts = batchParts("binaryCrossEntropy", [logits.alias([size]), t.alias([size]), w.alias([size])]);
-    const threads = parts.map(([x]) => twoStage(x.size).threads);
+    const threads = parts.map(([x]) => twoStage(x.size, device.lanes).threads);
     const count = threads.reduce((a, b) => a + b, 0);
-    const partials = Tensor.uninitialised(logits.device, { shape: [count], dtype: "f32" });
+    const partials = Tensor.uninitialised(device, { shape: [count], dtype: "f32" });
     let start = 0;
     parts.forEach((part, i) => {
       const target = partials.part(start, [threads[i]!]);
-      runInto(forward, part, [target], { count: part[0].size, ...choice, ...twoStage(part[0].size) });
+      const count = part[0].size;
+      runInto(forward, part, [target], { count, ...choice, ...twoStage(count, device.lanes) });
       start += threads[i]!;
     });
     const scalar = { shape: [], dtype: "f32" } as const;

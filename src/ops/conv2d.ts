@@ -168,8 +168,7 @@ function pullInput(p: Geometry, dy: Tensor, w: Tensor, spec: Spec): Tensor {
   return run(kernel, [dy, w], [spec], p)[0];
 }
 
-/** Threads that keep a large device busy, and bounds on the pixels that one of them adds up in sequence. */
-const THREADS = 65536;
+/** Bounds on the pixels that one thread adds up in sequence. */
 const MIN_PIXELS = 64;
 const MAX_PIXELS = 4096;
 
@@ -202,9 +201,11 @@ function pullBias(dy: Tensor): Tensor {
     .reduce((a, b) => add(a, b));
 }
 
-/** How many pixels one split adds up, where `threads` threads make the `count` sums of one split. */
+/** How many pixels one split adds up, where `threads` threads make the `count` sums of one split; all on one lane. */
 function perSplit(pixels: number, threads: number, count: number, { device }: Tensor): number {
-  const wanted = Math.max(Math.ceil(pixels / MAX_PIXELS), Math.min(Math.ceil(THREADS / threads), pixels / MIN_PIXELS));
+  if (device.lanes === 1) return pixels;
+  const busy = Math.min(Math.ceil(device.lanes / threads), pixels / MIN_PIXELS);
+  const wanted = Math.max(Math.ceil(pixels / MAX_PIXELS), busy);
   const splits = Math.max(1, Math.min(wanted, Math.floor(device.maxBindingBytes / (4 * count))));
   return Math.ceil(pixels / splits);
 }

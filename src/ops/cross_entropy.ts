@@ -70,13 +70,13 @@ export function crossEntropy(logits: Tensor, labels: Tensor, options: CrossEntro
     const weightSum = classWeights ? classWeights.reduce((a, b) => a + b, 0) : classes;
 
     const parts = batchParts("crossEntropy", [logits.alias([rows, classes]), labels.alias([rows])]);
-    const threads = parts.map(([, y]) => twoStage(y.size).threads);
+    const threads = parts.map(([, y]) => twoStage(y.size, device.lanes).threads);
     const count = threads.reduce((a, b) => a + b, 0);
     const partials = Tensor.uninitialised(device, { shape: [count, 2], dtype: "f32" });
     let start = 0;
     parts.forEach(([x, y], i) => {
       const target = partials.part(start * 2, [threads[i]!, 2]);
-      const params = { rows: y.size, classes, ignore, smoothing, ...twoStage(y.size) };
+      const params = { rows: y.size, classes, ignore, smoothing, ...twoStage(y.size, device.lanes) };
       runInto(forward, [x, y, weights], [target], params);
       start += threads[i]!;
     });

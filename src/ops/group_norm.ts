@@ -110,7 +110,7 @@ export function groupNorm(x: Tensor, gamma: Tensor, beta: Tensor, { groups, eps 
 
   return scope(() => {
     const size = { images, rows, channels };
-    const chunking = { ...size, ...chunksOf(images, rows, channels) };
+    const chunking = { ...size, ...chunksOf(images, rows, channels, x.device.lanes) };
     const perChunk: Spec = { shape: [images, chunking.chunks, channels], dtype: "f32" };
     const perImage: Spec = { shape: [images, channels], dtype: "f32" };
     const vector: Spec = { shape: [channels], dtype: "f32" };
@@ -138,9 +138,9 @@ export function groupNorm(x: Tensor, gamma: Tensor, beta: Tensor, { groups, eps 
   });
 }
 
-/** How the first stage cuts an image: about 32,768 threads over the batch, at most 64 chunks, at least 16 rows each. */
-function chunksOf(images: number, rows: number, channels: number): { chunks: number; chunkRows: number } {
+/** How the first stage cuts an image: about 32,768 threads over the batch, at most 64 chunks (`most`), at least 16 rows each. */
+function chunksOf(images: number, rows: number, channels: number, most: number): { chunks: number; chunkRows: number } {
   const lanes = images * (channels % 4 === 0 ? channels / 4 : channels);
-  const chunkRows = Math.max(16, Math.ceil(rows / 64), Math.ceil((rows * lanes) / 32768));
+  const chunkRows = Math.max(16, Math.ceil(rows / Math.min(64, most)), Math.ceil((rows * lanes) / 32768));
   return { chunks: Math.ceil(rows / chunkRows), chunkRows };
 }

@@ -2,7 +2,8 @@
 const ALIGNED = 64;
 
 /**
- * How a sum over `items` is cut for a two-stage reduction in a fixed order: `threads` threads, of which thread t adds
+ * How a sum over `items` is cut for a two-stage reduction in a fixed order: about `most` threads at most (the device's
+ * `lanes`; 64 at least, and a CPU kernel gives each a contiguous share instead): `threads` threads, of which thread t adds
  * items t, t + threads, t + 2·threads, … in blocks of `block`, and the block sums to each other; then one workgroup of
  * 256 adds the threads' partial sums in the same way and its lanes in a tree.
  *
@@ -13,7 +14,7 @@ const ALIGNED = 64;
  *
  * `threads` is a multiple of 64, so that the partial sums of several parts of a batch can lie side by side.
  */
-export function twoStage(items: number, most = 65536): { threads: number; block: number } {
+export function twoStage(items: number, most: number): { threads: number; block: number } {
   const wanted = Math.min(most, Math.ceil(items / 8));
   const threads = Math.max(ALIGNED, Math.ceil(wanted / ALIGNED) * ALIGNED);
   return { threads, block: blockOf(items, threads) };

@@ -93,7 +93,7 @@ function sumRun(x: Tensor, part: Run): Tensor {
 function sumWhole(x: Tensor, { outer, length, inner }: Run): Tensor {
   let [y, left] = [x, length];
   do {
-    const splits = Math.ceil(left / TERMS);
+    const splits = x.device.lanes > 1 ? Math.ceil(left / TERMS) : 1;
     const spec: Spec = { shape: [outer, splits, inner], dtype: "f32" };
     [y] = run(sumKernel, [y], [spec], { outer, length: left, inner, splits });
     left = splits;

@@ -71,11 +71,11 @@ const gradSigmoid = defineKernel({
 });
 
 /**
- * Most threads (one per class and chunk of pixels) of the first stage of the sums. With 10⁸ pixels of 21 classes a chunk is
- * 8,011 pixels and the longest chain of additions 90 + 89 + 14 + 14 + 6 long (see partials.ts): a relative error of at most
- * 1.3·10⁻⁵, about 9·10⁻⁷ for roundings without bias.
+ * Most threads (one per class and chunk of pixels) of the first stage of the sums, as a multiple of the device's lanes:
+ * 262,144 on a GPU. With 10⁸ pixels of 21 classes a chunk is then 8,011 pixels and the longest chain of additions
+ * 90 + 89 + 14 + 14 + 6 long (see partials.ts): a relative error of at most 1.3·10⁻⁵, about 9·10⁻⁷ for roundings without bias.
  */
-const SUM_THREADS = 262_144;
+const SUM_THREADS_PER_LANE = 4;
 const EMPTY_RULES = ["count", "zero", "skip"] as const;
 
 export interface TverskyOptions {
@@ -142,7 +142,10 @@ export function tversky(logits: Tensor, labels: Tensor, options: TverskyOptions 
     // [units * rows, 2]; the sigmoid needs no such thing, and the labels stand in
     const norm = softmax ? Tensor.uninitialised(device, { shape: [units * rows, 2], dtype: "f32" }) : labels;
     const parts = batchParts("tversky", [byItem(logits), byItem(labels), byItem(norm)]);
-    const most = Math.max(1, Math.floor(SUM_THREADS / (classes * (units > 1 ? units : parts.length))));
+    const most = Math.max(
+      1,
+      Math.floor((SUM_THREADS_PER_LANE * device.lanes) / (classes * (units > 1 ? units : parts.length))),
+    );
     const plans = parts.map(([z]) => twoStage(rowsIn(z), most));
     // Parts of one unit lie side by side as more chunks; parts of several units have as many chunks each.
     const chunks = units > 1 ? plans[0]!.threads : plans.reduce((sum, plan) => sum + plan.threads, 0);

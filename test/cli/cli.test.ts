@@ -127,10 +127,11 @@ describe("lacuna", () => {
   it("lists devices for people and for programs", async () => {
     const { code, stdout } = await lacuna(["devices", "--json"]);
     expect(code).toBe(0);
-    const reports = JSON.parse(stdout) as { name: string; available: boolean }[];
-    expect(reports.map((r) => r.name)).toEqual(["webgpu", "reference"]);
-    expect(reports[1]!.available).toBe(true);
-    expect((await lacuna(["devices"])).stdout).toMatch(/^webgpu .+(\n.+)*\nreference /);
+    const reports = JSON.parse(stdout) as { name: string; available: boolean; chosen?: string }[];
+    expect(reports.map((r) => r.name)).toEqual(["webgpu", "cpu", "reference"]);
+    expect(reports.filter((r) => r.chosen)).toHaveLength(1);
+    expect(reports[2]!.available).toBe(true);
+    expect((await lacuna(["devices"])).stdout).toMatch(/^webgpu .+(\n.+)*\ncpu .+(\n.+)*\nreference /);
   });
 
   it("reads YAML and JSON, flags over files and --set over both", async () => {
@@ -216,7 +217,7 @@ describe.skipIf(!existsSync(main))("the built command line", () => {
     expect(statSync(main).isFile()).toBe(true);
     const devices = run("devices", "--json");
     expect([devices.status, devices.signal]).toEqual([0, null]);
-    expect(JSON.parse(devices.stdout)).toHaveLength(2);
+    expect(JSON.parse(devices.stdout)).toHaveLength(3);
     const wrong = run("train", "--nonsense");
     expect([wrong.status, wrong.stdout]).toEqual([2, ""]);
     expect(wrong.stderr).toMatch(/^lacuna: .*nonsense.*\nhint: .*\n$/);

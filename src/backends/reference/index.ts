@@ -67,6 +67,7 @@ export class ReferenceBackend implements Backend {
   readonly description = "float64 loops on the CPU";
   readonly maxBindingBytes = Number.MAX_SAFE_INTEGER;
   readonly offsetAlignment = 256;
+  readonly lanes = 65536; // as on a GPU, so that the reference defines both stages of a reduction
   #slots = new Map<Slot, NumberArray>();
   #next: Slot = 1;
   #stats = { bytes: 0, peakBytes: 0, dispatches: 0 };

@@ -31,6 +31,8 @@ interface Layout {
 }
 
 export interface WebGPUOptions {
+  /** Refuses adapters that are a CPU in disguise. Default false. */
+  readonly hardware?: boolean;
   /** Options of Dawn (`backend=null`, `adapter=…`); Node only. */
   readonly dawn?: readonly string[];
   /** Pretend that the device binds no more than this: for testing the split over the batch. */
@@ -44,6 +46,7 @@ export class WebGPUBackend implements Backend {
   /** A CPU in disguise. */
   readonly software: boolean;
   readonly offsetAlignment = 256; // the specification's own upper bound, whatever the adapter says
+  readonly lanes = 65536; // fills the largest of today's GPUs with threads that each have some work left
   readonly maxBindingBytes: number;
   readonly #maxBufferBytes: number;
   #slots = new Map<Slot, Memory>();
@@ -102,6 +105,10 @@ export class WebGPUBackend implements Backend {
     if (!adapter) {
       releaseGPU(gpu);
       throw new DeviceError("webgpu", "unavailable", "no adapter: no GPU driver that Dawn accepts was found");
+    }
+    if (options.hardware && isSoftware(adapter)) {
+      releaseGPU(gpu);
+      throw new DeviceError("webgpu", "unavailable", `${describeAdapter(adapter)} is no GPU, but software`);
     }
     const wanted: GPUFeatureName[] = ["shader-f16", "subgroups", "timestamp-query"];
     const limits = adapter.limits;

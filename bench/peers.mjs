@@ -1,0 +1,371 @@
+// npm run bench:peers -- [--filter RE] [--device NAME] [--python PATH] [--json FILE] …: lacuna and PyTorch on the same
+// work, in turns, so that whatever else the machine does meets both. Ratios are PyTorch's time over ours.
+import { execFile, execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { cpus, loadavg } from "node:os";
+import { fileURLToPath } from "node:url";
+import { parseArgs, promisify } from "node:util";
+import { MissingKernelError, open, scope } from "../dist/index.js";
+import { cases, directionsOf } from "./cases.mjs";
+import { prepare } from "./lacuna.mjs";
+import { PyTorch } from "./pytorch.mjs";
+import { relativeError } from "./values.mjs";
+
+const USAGE = `npm run bench:peers -- [options]
+  --filter RE      cases whose name matches
+  --device NAME    of lacuna; default cpu
+  --python PATH    a Python that has PyTorch; default $LACUNA_PYTHON, else python3
+  --threads N      of both; default 2
+  --rounds N       turns; default 3
+  --seconds S      each turn's, at least (and 7 repetitions); default 0.5
+  --channels-last  PyTorch's maps as NHWC
+  --no-memory      leaves out the peak memory of the steps
+  --json FILE      writes head and rows`;
+
+/** Largest relative error of a sample. Found: 3e-6 and 1e-6; f32 in two orders of summation. */
+const TOLERANCE = { op: 1e-5, step: 1e-3 };
+const REPETITIONS = 7;
+/** Between turns: the other side's threads spin for a while before they sleep. */
+const PAUSE_MS = 30;
+
+/** @typedef {import("./cases.mjs").Case} Case */
+/** @typedef {import("../dist/index.js").Device} Device */
+/** @typedef {{ filter: RegExp, device: any, python: string, threads: number, rounds: number, seconds: number,
+ *   channelsLast: boolean, memory: boolean, json: string | undefined }} Options */
+/** @typedef {{ case: string, direction: string, engine: string, backend: string, medianMs: number | null,
+ *   p95Ms: number | null, minMs: number | null, bytes: number | null, note?: string }} Row */
+/** @typedef {Record<string, number[]>} Turn Milliseconds, by direction. */
+/** @typedef {{ lacuna: number[][], pytorch: number[][] }} Rounds Milliseconds, by round. */
+
+/** @returns {Options} */
+function optionsOf() {
+  const { values } = parseArgs({
+    options: {
+      filter: { type: "string", default: "" },
+      device: { type: "string", default: "cpu" },
+      python: { type: "string", default: process.env.LACUNA_PYTHON || "python3" },
+      threads: { type: "string", default: "2" },
+      rounds: { type: "string", default: "3" },
+      seconds: { type: "string", default: "0.5" },
+      "channels-last": { type: "boolean", default: false },
+      "no-memory": { type: "boolean", default: false },
+      json: { type: "string" },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) {
+    console.log(USAGE);
+    process.exit(0);
+  }
+  const [threads, rounds, seconds] = [values.threads, values.rounds, values.seconds].map(Number);
+  if (!(threads >= 1 && rounds >= 1 && seconds >= 0)) throw new Error("--threads, --rounds, --seconds take numbers");
+  const { device, python, json } = values;
+  const [channelsLast, memory] = [values["channels-last"], !values["no-memory"]];
+  return { filter: new RegExp(values.filter), device, python, threads, rounds, seconds, channelsLast, memory, json };
+}
+
+/** The peer, or null with a word of why not. @param {Options} options */
+async function startPeer({ python, threads, channelsLast }) {
+  const peer = new PyTorch(python, threads, channelsLast);
+  try {
+    return { peer, about: await peer.ask({ do: "hello" }) };
+  } catch (error) {
+    console.log(`Only lacuna is timed: ${messageOf(error)} (${python}; --python PATH names another)\n`);
+    return { peer: null, about: null };
+  }
+}
+
+/** @param {Options} options @param {any} about */
+function headOf({ threads, device }, about) {
+  const git = (/** @type {string[]} */ ...args) => {
+    try {
+      return execFileSync("git", args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+    } catch {
+      return "";
+    }
+  };
+  const commit = git("rev-parse", "--short", "HEAD") + (git("status", "--porcelain") ? " and changes" : "");
+  const date = new Date().toISOString();
+  return {
+    date,
+    cpu: cpus()[0].model,
+    cores: cpus().length,
+    threads,
+    load: loadavg()[0],
+    device,
+    torch: about,
+    node: process.version,
+    commit,
+  };
+}
+
+/**
+ * One case on a device of its own, so that peak bytes are the case's.
+ * @param {Case} one @param {Options} options @param {PyTorch | null} peer
+ * @returns {Promise<Row[]>}
+ */
+async function measure(one, options, peer) {
+  const device = await open(options.device, { threads: options.threads });
+  try {
+    return await measureOn(device, one, options, peer);
+  } finally {
+    device.dispose();
+  }
+}
+
+/** @param {Device} device @param {Case} one @param {Options} options @param {PyTorch | null} peer @returns {Promise<Row[]>} */
+async function measureOn(device, one, options, peer) {
+  const ours = await attempt(() => prepare(device, one));
+  const samples = ours.result ? await attempt(() => ours.result.check()) : ours;
+  // Nothing to compare with: the peer's time would be lost.
+  const theirs =
+    peer && samples.result
+      ? await attempt(() => peer.ask({ do: "prepare", case: one }))
+      : { note: peer ? "not run" : "absent" };
+  if (samples.result && theirs.result) compare(one, samples.result, theirs.result.samples);
+
+  /** @type {Row[]} */
+  const rows = [];
+  /** @type {Turn[][]} */
+  const [a, b] = [[], []];
+  for (let round = 0; round < options.rounds && samples.result; round++) {
+    a.push(await timeOurs(device, ours.result.run, options));
+    await pause();
+    if (theirs.result) b.push(await timeTheirs(/** @type {PyTorch} */ (peer), options));
+    await pause();
+  }
+  const bytes = device.stats.peakBytes;
+  for (const direction of directionsOf(one)) {
+    const took = { lacuna: a.map((turn) => turn[direction]), pytorch: b.map((turn) => turn[direction]) };
+    rows.push(rowOf(one, direction, "lacuna", options.device, took.lacuna, bytes, samples.note));
+    if (peer) rows.push(rowOf(one, direction, "pytorch", "cpu", took.pytorch, null, theirs.note));
+    print(one, direction, took, samples.note, theirs.note);
+  }
+  return rows;
+}
+
+/**
+ * One turn. Directions take turns within it, too, so that they can be subtracted.
+ * @param {Device} device @param {Record<string, () => void>} run @param {Options} options @returns {Promise<Turn>}
+ */
+async function timeOurs(device, run, { seconds }) {
+  const once = async (/** @type {() => void} */ f) => {
+    const before = performance.now();
+    scope(() => void f());
+    await device.sync();
+    return performance.now() - before;
+  };
+  for (let i = 0; i < 2; i++) for (const f of Object.values(run)) await once(f);
+  /** @type {Turn} */
+  const took = Object.fromEntries(Object.keys(run).map((direction) => [direction, []]));
+  const start = performance.now();
+  for (let done = 0; done < REPETITIONS || performance.now() - start < seconds * 1e3; done++) {
+    for (const [direction, f] of Object.entries(run)) took[direction].push(await once(f));
+  }
+  return withBackward(took);
+}
+
+/** @param {PyTorch} peer @param {Options} options @returns {Promise<Turn>} */
+async function timeTheirs(peer, { seconds }) {
+  return withBackward((await peer.ask({ do: "time", seconds, repetitions: REPETITIONS })).ms);
+}
+
+/**
+ * Adds the direction "backward": each time of both, less the time forward next to it. Our engine cannot be asked for
+ * backward alone, and both are treated alike.
+ * @param {Turn} took @returns {Turn}
+ */
+function withBackward({ forward, both, ...rest }) {
+  if (!forward || !both) return rest;
+  return { forward, both, backward: both.map((ms, i) => ms - forward[i]) };
+}
+
+/** @param {Case} one @param {number[][]} ours @param {number[][]} theirs @throws Error where they are not the same work. */
+function compare(one, ours, theirs) {
+  const limit = TOLERANCE[one.op === "step" ? "step" : "op"];
+  if (ours.length !== theirs.length)
+    throw new Error(`${one.name}: ${ours.length} results, PyTorch has ${theirs.length}`);
+  ours.forEach((a, i) => {
+    const error = relativeError(a, theirs[i]);
+    if (error <= limit) return;
+    throw new Error(`${one.name}: result ${i} is not PyTorch's: relative error ${error.toExponential(1)}`);
+  });
+}
+
+/**
+ * Peak memory of a training step, each engine in a process of its own.
+ * @param {Case} one @param {Options} options @param {boolean} withPeer @returns {Promise<Row[]>}
+ */
+async function measureMemory(one, options, withPeer) {
+  const { device, threads, python, channelsLast } = options;
+  const ours = await attempt(async () => {
+    const script = fileURLToPath(new URL("memory.mjs", import.meta.url));
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      "--expose-gc",
+      script,
+      device,
+      `${threads}`,
+      one.name,
+    ]);
+    return JSON.parse(stdout);
+  });
+  const theirs = withPeer
+    ? await attempt(async () => {
+        const peer = new PyTorch(python, threads, channelsLast);
+        try {
+          return await peer.ask({ do: "memory", case: one });
+        } finally {
+          peer.close();
+        }
+      })
+    : { note: "absent" };
+  const [a, b] = [ours.result?.bytes, theirs.result?.bytes];
+  const inDevice = ours.result ? ` (device ${megabytes(ours.result.deviceBytes)})` : "";
+  const ratio = a && b ? (b / a).toFixed(2) : "";
+  console.log(
+    line(
+      one.name,
+      "peak memory",
+      megabytes(a, ours.note),
+      megabytes(b, theirs.note),
+      ratio,
+      "",
+      "",
+      a && b ? verdict(b / a, 1) : "",
+    ) + inDevice,
+  );
+  const row = { case: one.name, direction: "peak memory", medianMs: null, p95Ms: null, minMs: null };
+  return [
+    { ...row, engine: "lacuna", backend: device, bytes: a ?? null, ...(ours.note && { note: ours.note }) },
+    ...(withPeer
+      ? [{ ...row, engine: "pytorch", backend: "cpu", bytes: b ?? null, ...(theirs.note && { note: theirs.note }) }]
+      : []),
+  ];
+}
+
+/**
+ * What `f` gives, or in one word why it gives nothing: the table has room for no more.
+ * @template V @param {() => V | Promise<V>} f @returns {Promise<{ result?: any, note?: string }>}
+ */
+async function attempt(f) {
+  try {
+    return { result: await f() };
+  } catch (error) {
+    if (error instanceof MissingKernelError) return { note: "missing" };
+    console.log(`  ${messageOf(error)}`);
+    return { note: "failed" };
+  }
+}
+
+/**
+ * @param {Case} one @param {string} direction @param {string} engine @param {string} backend @param {number[][]} rounds
+ * @param {number | null} bytes @param {string | undefined} note @returns {Row}
+ */
+function rowOf(one, direction, engine, backend, rounds, bytes, note) {
+  const all = rounds.flat();
+  const [medianMs, p95Ms] = all.length > 0 ? [median(all), quantile(all, 0.95)] : [null, null];
+  const minMs = all.length > 0 && direction !== "backward" ? quantile(all, 0) : null;
+  return { case: one.name, direction, engine, backend, medianMs, p95Ms, minMs, bytes, ...(note && { note }) };
+}
+
+/** @param {Case} one @param {string} direction @param {Rounds} took @param {string} [noteA] @param {string} [noteB] */
+function print(one, direction, { lacuna, pytorch }, noteA, noteB) {
+  const [a, b] = [lacuna, pytorch].map((rounds) => (rounds.length > 0 ? median(rounds.flat()) : null));
+  const ratio = a && b ? b / a : null;
+  const ratios = lacuna.map((took, i) => (pytorch[i] ? median(pytorch[i]) / median(took) : Number.NaN));
+  const spread = ratio === null ? "" : `${Math.min(...ratios).toFixed(2)}-${Math.max(...ratios).toFixed(2)}`;
+  // Of the fastest runs: what a machine with other work still tells.
+  // The smallest of differences says nothing.
+  const fastest =
+    ratio === null || direction === "backward"
+      ? ""
+      : (quantile(pytorch.flat(), 0) / quantile(lacuna.flat(), 0)).toFixed(2);
+  const bar = one.bars[/** @type {keyof typeof one.bars} */ (direction)];
+  const judged = ratio === null || bar === undefined ? "" : verdict(ratio, bar);
+  console.log(
+    line(
+      one.name,
+      direction,
+      milliseconds(a, noteA),
+      milliseconds(b, noteB),
+      ratio?.toFixed(2) ?? "",
+      spread,
+      fastest,
+      judged,
+    ),
+  );
+}
+
+const line = (/** @type {string[]} */ name, direction, ours, theirs, ratio, spread, fastest, bar) =>
+  [
+    name.padEnd(48),
+    direction.padEnd(11),
+    ours.padStart(10),
+    theirs.padStart(10),
+    ratio.padStart(6),
+    spread.padStart(10),
+    fastest.padStart(7),
+    bar,
+  ]
+    .join("  ")
+    .trimEnd();
+const verdict = (/** @type {number} */ ratio, /** @type {number} */ bar) =>
+  `${bar.toFixed(1)} ${ratio >= bar ? "yes" : "NO"}`;
+const milliseconds = (/** @type {number | null} */ ms, note = "") => (ms === null ? note : ms.toFixed(ms < 10 ? 3 : 1));
+const megabytes = (/** @type {number | undefined} */ bytes, note = "") =>
+  bytes === undefined ? note : `${Math.round(bytes / 2 ** 20)} MiB`;
+const messageOf = (/** @type {unknown} */ error) =>
+  error instanceof Error ? error.message.split("\n")[0] : `${error}`;
+const pause = () => new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+const median = (/** @type {readonly number[]} */ of) => quantile(of, 0.5);
+
+/** @param {readonly number[]} of @param {number} share */
+function quantile(of, share) {
+  const sorted = [...of].sort((a, b) => a - b);
+  const at = (sorted.length - 1) * share;
+  const [low, high] = [sorted[Math.floor(at)], sorted[Math.ceil(at)]];
+  return low + (high - low) * (at - Math.floor(at));
+}
+
+async function main() {
+  const options = optionsOf();
+  const chosen = cases.filter(({ name }) => options.filter.test(name));
+  if (chosen.length === 0)
+    throw new Error(`no case matches ${options.filter}: there are\n  ${cases.map((c) => c.name).join("\n  ")}`);
+  const { peer, about } = await startPeer(options);
+  const head = headOf(options, about);
+  const torch = about ? `PyTorch ${about.version}, ${about.threads} threads, ${about.format}` : "no PyTorch";
+  console.log(
+    `${head.date}  ${head.cpu}, ${head.cores} cores, ${head.threads} threads  ${torch}  commit ${head.commit}`,
+  );
+  console.log(
+    `medians of ${options.rounds} rounds in turns, ms; ratio: PyTorch's time over lacuna's (${options.device})\n`,
+  );
+  if (head.load > 0.7) {
+    console.log(`The machine is busy (load ${head.load.toFixed(1)}): PyTorch's threads spin while they wait for one
+another and lose most by it, so ratios flatter lacuna.\n`);
+  }
+  console.log(line("case", "direction", "lacuna", "pytorch", "ratio", "rounds", "fastest", "bar"));
+  /** @type {Row[]} */
+  const rows = [];
+  try {
+    for (const one of chosen) {
+      const measured = await attempt(() => measure(one, options, peer));
+      if (measured.result) rows.push(...measured.result);
+      else process.exitCode = 1;
+    }
+    if (options.memory) {
+      for (const one of chosen) if (one.op === "step") rows.push(...(await measureMemory(one, options, peer !== null)));
+    }
+  } finally {
+    peer?.close();
+  }
+  if (options.json) writeFileSync(options.json, `${JSON.stringify({ head, rows }, null, 1)}\n`);
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(messageOf(error) === "" ? error : /** @type {Error} */ (error).message);
+  process.exitCode = 1;
+}

@@ -1,0 +1,270 @@
+// The whole N-API surface, the same for every native device and every op: open, alloc, free, write, copy, read, run,
+// sync, stats, dispose. JavaScript (src/backends/native/) knows shapes and types; here arguments and handles are checked,
+// so that no call, however wrong, reaches memory that is not the device's.
+#include <napi.h>
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "cpu/device.h"
+#include "device.h"
+
+namespace lacuna {
+namespace {
+
+Napi::Error error_of(Napi::Env env, const char* code, const std::string& what) {
+  Napi::Error error = Napi::Error::New(env, what);
+  error.Set("code", Napi::String::New(env, code));
+  return error;
+}
+
+/** A whole number from 0 to 2^53 - 1. */
+uint64_t whole(const Napi::CallbackInfo& info, size_t i, const char* name) {
+  if (i < info.Length() && info[i].IsNumber()) {
+    const double value = info[i].As<Napi::Number>().DoubleValue();
+    if (value >= 0 && value <= 9007199254740991.0 && value == std::floor(value)) return static_cast<uint64_t>(value);
+  }
+  throw error_of(info.Env(), "argument", std::string(name) + " must be a whole number");
+}
+
+struct Bytes {
+  unsigned char* data;
+  size_t size;
+};
+/** The memory under a typed array, as long as the call lasts. A detached one has no bytes. */
+Bytes bytes_of(const Napi::CallbackInfo& info, size_t i, const char* name) {
+  if (i < info.Length() && info[i].IsTypedArray()) {
+    auto array = info[i].As<Napi::TypedArray>();
+    auto buffer = array.ArrayBuffer();
+    auto* data = static_cast<unsigned char*>(buffer.Data());
+    const size_t offset = array.ByteOffset(), size = array.ByteLength();
+    if (data && offset + size <= buffer.ByteLength()) return {data + offset, size};
+    if (size == 0) return {nullptr, 0};
+  }
+  throw error_of(info.Env(), "argument", std::string(name) + " must be a typed array whose buffer is attached");
+}
+
+/** Waits on a thread of libuv's for a place in the device's order, then settles a promise. */
+class Wait final : public Napi::AsyncWorker {
+ public:
+  Wait(Napi::Env env, std::shared_ptr<Device> device, std::shared_ptr<unsigned char[]> data, size_t size)
+      : Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), device_(std::move(device)),
+        data_(std::move(data)), size_(size) {}
+  void start(Device::Pending* pending) {
+    pending_.reset(pending);
+    Queue();
+  }
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+  void Execute() override {
+    try {
+      pending_->wait();
+    } catch (const DeviceException& failure) {
+      code_ = failure.code;
+      SetError(failure.what());
+    }
+  }
+  void OnOK() override {
+    if (!data_) return deferred_.Resolve(Env().Undefined());
+    auto buffer = Napi::ArrayBuffer::New(Env(), size_);
+    if (size_ > 0) std::memcpy(buffer.Data(), data_.get(), size_);
+    deferred_.Resolve(buffer);
+  }
+  void OnError(const Napi::Error& error) override {
+    error.Set("code", Napi::String::New(Env(), code_));
+    deferred_.Reject(error.Value());
+  }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  std::shared_ptr<Device> device_;  // may outlive its handle in JavaScript
+  std::shared_ptr<unsigned char[]> data_;
+  size_t size_;
+  std::unique_ptr<Device::Pending> pending_;
+  const char* code_ = "failed";
+};
+
+class DeviceObject final : public Napi::ObjectWrap<DeviceObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "NativeDevice",
+                       {
+                           InstanceMethod<&DeviceObject::description>("description"),
+                           InstanceMethod<&DeviceObject::alloc>("alloc"),
+                           InstanceMethod<&DeviceObject::free>("free"),
+                           InstanceMethod<&DeviceObject::write>("write"),
+                           InstanceMethod<&DeviceObject::copy>("copy"),
+                           InstanceMethod<&DeviceObject::read>("read"),
+                           InstanceMethod<&DeviceObject::kernel>("kernel"),
+                           InstanceMethod<&DeviceObject::kernels>("kernels"),
+                           InstanceMethod<&DeviceObject::run>("run"),
+                           InstanceMethod<&DeviceObject::sync>("sync"),
+                           InstanceMethod<&DeviceObject::stats>("stats"),
+                           InstanceMethod<&DeviceObject::dispose>("dispose"),
+                       });
+  }
+
+  /** new NativeDevice("cpu", { threads?, guard?, isa? }) */
+  explicit DeviceObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DeviceObject>(info) {
+    const Napi::Env env = info.Env();
+    if (info.Length() < 1 || !info[0].IsString()) throw error_of(env, "argument", "a device's name is a string");
+    const std::string name = info[0].As<Napi::String>();
+    if (name != "cpu") throw error_of(env, "unavailable", "this build has no device \"" + name + "\"");
+    cpu::Options options;
+    if (info.Length() > 1 && info[1].IsObject()) {
+      const auto given = info[1].As<Napi::Object>();
+      const Napi::Value threads = given.Get("threads"), guard = given.Get("guard"), isa = given.Get("isa");
+      if (threads.IsNumber()) {
+        const double count = threads.As<Napi::Number>().DoubleValue();
+        if (!(count >= 1 && count <= 1024)) throw error_of(env, "argument", "threads must be 1 to 1,024");
+        options.threads = static_cast<unsigned>(count);
+      }
+      options.guard = guard.IsBoolean() && guard.As<Napi::Boolean>();
+      if (isa.IsString()) options.isa = isa.As<Napi::String>();
+    }
+    try {
+      device_ = cpu::open(options);
+    } catch (const std::exception& failure) {
+      throw error_of(env, "unavailable", failure.what());
+    }
+  }
+
+ private:
+  std::shared_ptr<Device> device_;
+
+  Device& device(const Napi::CallbackInfo& info) const {
+    if (!device_) throw error_of(info.Env(), "disposed", "the device was disposed");
+    return *device_;
+  }
+  /** Runs `f`; what a device throws reaches JavaScript with its code. */
+  template <class F>
+  static auto guarded(const Napi::CallbackInfo& info, F&& f) {
+    try {
+      return f();
+    } catch (const DeviceException& failure) {
+      throw error_of(info.Env(), failure.code, failure.what());
+    } catch (const std::bad_alloc&) {
+      throw error_of(info.Env(), "memory", "no memory");
+    }
+  }
+  static View view(const Napi::CallbackInfo& info, size_t first) {
+    return {whole(info, first, "handle"), whole(info, first + 1, "offset"), whole(info, first + 2, "size")};
+  }
+
+  Napi::Value description(const Napi::CallbackInfo& info) {
+    return Napi::String::New(info.Env(), device(info).description());
+  }
+  Napi::Value alloc(const Napi::CallbackInfo& info) {
+    const uint64_t bytes = whole(info, 0, "bytes");
+    return guarded(info, [&] {
+      return Napi::Number::New(info.Env(), static_cast<double>(device(info).alloc(bytes)));
+    });
+  }
+  void free(const Napi::CallbackInfo& info) {
+    const uint64_t handle = whole(info, 0, "handle");
+    guarded(info, [&] { device(info).free(handle); });
+  }
+  /** (handle, offset, typed array) */
+  void write(const Napi::CallbackInfo& info) {
+    const uint64_t handle = whole(info, 0, "handle"), offset = whole(info, 1, "offset");
+    const Bytes data = bytes_of(info, 2, "data");
+    guarded(info, [&] { device(info).write({handle, offset, data.size}, data.data); });
+  }
+  /** (handle, offset, handle, offset, bytes) */
+  void copy(const Napi::CallbackInfo& info) {
+    const uint64_t from = whole(info, 0, "source"), at = whole(info, 1, "offset");
+    const uint64_t to = whole(info, 2, "target"), place = whole(info, 3, "offset"), size = whole(info, 4, "bytes");
+    guarded(info, [&] { device(info).copy({from, at, size}, {to, place, size}); });
+  }
+  /** (handle, offset, bytes) -> promise of an ArrayBuffer */
+  Napi::Value read(const Napi::CallbackInfo& info) {
+    const View source = view(info, 0);
+    return guarded(info, [&] {
+      Device& from = device(info);
+      // Checked before anything is allocated: the size may be a lie.
+      from.check(source);
+      std::shared_ptr<unsigned char[]> data(new unsigned char[source.size + 1]);
+      std::unique_ptr<Device::Pending> pending(from.read(source, data.get()));
+      auto* wait = new Wait(info.Env(), device_, std::move(data), source.size);
+      const Napi::Promise promise = wait->promise();
+      wait->start(pending.release());
+      return promise.As<Napi::Value>();
+    });
+  }
+  Napi::Value kernel(const Napi::CallbackInfo& info) {
+    if (info.Length() < 1 || !info[0].IsString()) throw error_of(info.Env(), "argument", "a kernel's name is a string");
+    return Napi::Number::New(info.Env(), device(info).kernel(info[0].As<Napi::String>()));
+  }
+  Napi::Value kernels(const Napi::CallbackInfo& info) {
+    auto all = Napi::Array::New(info.Env());
+    for (const KernelInfo& kernel : device(info).kernels()) {
+      auto object = Napi::Object::New(info.Env());
+      object.Set("name", kernel.name);
+      object.Set("inputs", static_cast<double>(kernel.inputs));
+      object.Set("outputs", static_cast<double>(kernel.outputs));
+      object.Set("paramsBytes", static_cast<double>(kernel.params_bytes));
+      all[all.Length()] = object;
+    }
+    return all;
+  }
+  /** (kernel, Float64Array of handle, offset, bytes for each buffer, how many buffers, Uint8Array of parameters, their bytes) */
+  void run(const Napi::CallbackInfo& info) {
+    constexpr size_t MOST = 16;
+    const uint64_t number = whole(info, 0, "kernel"), count = whole(info, 2, "buffers"), size = whole(info, 4, "bytes");
+    if (info.Length() < 2 || !info[1].IsTypedArray() ||
+        info[1].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
+      throw error_of(info.Env(), "argument", "views must be a Float64Array");
+    }
+    const Bytes numbers = bytes_of(info, 1, "views");
+    const Bytes params = bytes_of(info, 3, "parameters");
+    if (count > MOST || numbers.size < count * 3 * sizeof(double) || params.size < size || number > INT32_MAX) {
+      throw error_of(info.Env(), "argument", "fewer views or parameters than were announced");
+    }
+    View views[MOST];
+    for (size_t i = 0; i < count; i++) {
+      double parts[3];
+      std::memcpy(parts, numbers.data + i * sizeof(parts), sizeof(parts));
+      for (const double part : parts) {
+        if (!(part >= 0 && part <= 9007199254740991.0 && part == std::floor(part))) {
+          throw error_of(info.Env(), "argument", "views are whole numbers");
+        }
+      }
+      views[i] = {static_cast<uint64_t>(parts[0]), static_cast<size_t>(parts[1]), static_cast<size_t>(parts[2])};
+    }
+    guarded(info, [&] { device(info).run(static_cast<int>(number), views, count, params.data, size); });
+  }
+  Napi::Value sync(const Napi::CallbackInfo& info) {
+    return guarded(info, [&] {
+      std::unique_ptr<Device::Pending> pending(device(info).sync());
+      auto* wait = new Wait(info.Env(), device_, nullptr, 0);
+      const Napi::Promise promise = wait->promise();
+      wait->start(pending.release());
+      return promise.As<Napi::Value>();
+    });
+  }
+  Napi::Value stats(const Napi::CallbackInfo& info) {
+    const Stats now = device(info).stats();
+    auto object = Napi::Object::New(info.Env());
+    object.Set("live", static_cast<double>(now.live));
+    object.Set("bytes", static_cast<double>(now.bytes));
+    object.Set("peakBytes", static_cast<double>(now.peak_bytes));
+    object.Set("reserved", static_cast<double>(now.reserved));
+    object.Set("dispatches", static_cast<double>(now.dispatches));
+    return object;
+  }
+  /** Handles die with it; what was promised is still kept. */
+  void dispose(const Napi::CallbackInfo&) { device_.reset(); }
+};
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  exports.Set("NativeDevice", DeviceObject::define(env));
+  return exports;
+}
+
+}  // namespace
+}  // namespace lacuna
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) { return lacuna::init(env, exports); }
+NODE_API_MODULE(lacuna, Init)

@@ -1,0 +1,47 @@
+// `npm run sanitize`: the native code under sanitizers. The threads of the CPU device under ThreadSanitizer, by ctest; the
+// addon under AddressSanitizer and UndefinedBehaviorSanitizer, loaded into Node, by the tests of ops and of the addon.
+// Linux with GCC or Clang and CMake; elsewhere it says what is missing, in one line, and passes.
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+function step(command, args, env = {}) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: "inherit", env: { ...process.env, ...env } });
+  if (status !== 0) {
+    console.error(`sanitize: ${command} ${args.join(" ")} failed${error ? `: ${error.message}` : ""}`);
+    process.exit(1);
+  }
+}
+const build = (folder, option, target) => {
+  step("cmake", ["-S", ".", "-B", folder, `-D${option}=ON`, "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-Wno-dev"]);
+  step("cmake", ["--build", folder, "--target", target, "--parallel", `${availableParallelism()}`]);
+};
+
+const compiler = process.env.CXX ?? "g++";
+const asan = spawnSync(compiler, ["-print-file-name=libasan.so"], { encoding: "utf8" }).stdout?.trim() ?? "";
+if (process.platform !== "linux" || spawnSync("cmake", ["--version"]).status !== 0 || !existsSync(asan)) {
+  console.log("sanitize: skipped, it needs Linux, CMake and a compiler with sanitizers");
+  process.exit(0);
+}
+
+build("build/tsan", "LACUNA_TSAN", "threads_test");
+step("ctest", ["--test-dir", "build/tsan", "--output-on-failure"], { TSAN_OPTIONS: "halt_on_error=1 exitcode=66" });
+
+build("build/asan", "LACUNA_ASAN", "addon");
+const vitest = join(root, "node_modules/vitest/vitest.mjs");
+// Node itself is not instrumented: its own leaks at exit are none of our business, and its signal handlers stay.
+step(
+  process.execPath,
+  [vitest, "run", "test/ops", "test/optim.test.ts", "test/native.test.ts", ...process.argv.slice(2)],
+  {
+    LD_PRELOAD: asan,
+    LACUNA_ADDON: join(root, "build/asan/lacuna.node"),
+    LACUNA_TEST_BACKENDS: "reference,cpu",
+    ASAN_OPTIONS: "detect_leaks=0:allocator_may_return_null=1:handle_segv=1",
+    UBSAN_OPTIONS: "print_stacktrace=1",
+  },
+);
