@@ -17,7 +17,16 @@ function step(command, args, env = {}) {
   }
 }
 const build = (folder, option, target) => {
-  step("cmake", ["-S", ".", "-B", folder, `-D${option}=ON`, "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-Wno-dev"]);
+  step("cmake", [
+    "-S",
+    ".",
+    "-B",
+    folder,
+    `-D${option}=ON`,
+    "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+    "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1",
+    "-Wno-dev",
+  ]);
   step("cmake", ["--build", folder, "--target", target, "--parallel", `${availableParallelism()}`]);
 };
 

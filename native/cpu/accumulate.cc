@@ -1,4 +1,4 @@
-// y[i] = a[i] + b[i]: gradients of a tensor that was used twice. A range owns 32,768 neighbours: at memory bandwidth.
+// y[i] = a[i] + b[i]: what two uses of a tensor add to its gradient. A range owns 32,768 elements: bound by memory.
 #include "kernel.h"
 
 namespace lacuna::cpu::LACUNA_ISA::accumulate {
@@ -7,14 +7,19 @@ struct Params {
   uint32_t count;
 };
 
-inline void add(const Params& p, const Args& a) {
-  const float *x = a.in(0), *z = a.in(1);
-  float* y = a.out(0);
+void add(const Params& p, const Args& args) {
+  const float* a = args.in(0);
+  const float* b = args.in(1);
+  float* y = args.out(0);
   parallel_for(p.count, 32768, [&](size_t begin, size_t end) {
-    for (size_t i = begin; i < end; i++) y[i] = x[i] + z[i];
+    size_t i = begin;
+    for (; i + LANES <= end; i += LANES) store(y + i, load(a + i) + load(b + i));
+    for (; i < end; i++) y[i] = a[i] + b[i];
   });
 }
 
-const Register kernels[] = {{"accumulate.add", 2, 1, add}};
+const Register kernels[] = {
+    {"accumulate.add", 2, 1, add},
+};
 
 }  // namespace lacuna::cpu::LACUNA_ISA::accumulate

@@ -1,7 +1,7 @@
 // y = mean of each window, over the kernel's size or over the pixels inside the map; and the mean of a whole map.
 //
-// A range owns rows of the result, of y forward and of dx backward (where a pixel gathers from the windows that cover it).
-// Vectors run along the channels; windows are added up row by row. The whole map is a sum over rows (channels.h).
+// A range owns rows of the result, of y forward and of dx backward (where a pixel gathers from the windows that cover
+// it). Vectors run along the channels; windows are added up row by row. The whole map is a sum over rows (channels.h).
 #include "channels.h"
 #include "kernel.h"
 

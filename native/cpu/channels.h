@@ -1,8 +1,8 @@
 // Passes over a matrix [rows, channels] in which every channel has sums or factors of its own: what the norms share.
 //
 // Few channels, or a number that vectors do not divide, would leave lanes idle. So `period` rows are seen as one row of
-// period · channels columns, whose length is a multiple of LANES; what was gathered per column is folded afterwards, what
-// is given per channel is repeated beforehand.
+// period · channels columns, whose length is a multiple of LANES; what was gathered per column is folded afterwards,
+// what is given per channel is repeated beforehand.
 #pragma once
 #include <type_traits>
 
@@ -112,8 +112,8 @@ LACUNA_INLINE void join(double before, double& mean, double& m2, double count, d
 }
 
 /**
- * Mean and sum of squared deviations of each column, as [channels] doubles. Ranges of rows run in parallel, in blocks that
- * fit the cache; blocks and ranges are joined in order.
+ * Mean and sum of squared deviations of each column, as [channels] doubles. Ranges of rows run in parallel, in blocks
+ * that fit the cache; blocks and ranges are joined in order.
  */
 inline void moments(const float* x, size_t rows, size_t channels, double* mean, double* m2) {
   size_t period = period_of(channels);
@@ -181,8 +181,8 @@ inline void moments(const float* x, size_t rows, size_t channels, double* mean, 
 }
 
 /**
- * K sums over the rows for each channel, `[K, channels]` doubles: term(io, i, v, t) puts the K terms of the elements from i
- * on into t; v as in `each`.
+ * K sums over the rows for each channel, `[K, channels]` doubles: term(io, i, v, t) puts the K terms of the elements from
+ * i on into t; v as in `each`.
  */
 template <size_t K, size_t N, class F>
 void sums(size_t rows, size_t channels, const float* const (&vectors)[N], double* result, const F& term) {

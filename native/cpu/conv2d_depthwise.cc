@@ -4,8 +4,8 @@
 // No channel meets another, so vectors run along the channels. A range owns rows of the result. A row of it is a sum of
 // taps, each a row of the other map, an offset and a vector of weights; the gradient of the input is the same with the
 // taps mirrored (one phase of the stride at a time). Where every tap lies inside the map, four pixels share the weights
-// they load; near the borders, which with the dilations of an ASPP may be all of the map, each pixel first lists the taps
-// that exist.
+// they load; near the borders, which with the dilations of an ASPP may be all of the map, each pixel first lists the
+// taps that exist.
 #include "kernel.h"
 
 namespace lacuna::cpu::LACUNA_ISA::conv2d_depthwise {

@@ -172,7 +172,7 @@ class CpuDevice final : public Device {
     unsigned char* to = resolve(target);
     auto* staged = static_cast<unsigned char*>(::operator new(target.size, std::nothrow));
     if (!staged) throw DeviceException("memory", "no memory to hold " + std::to_string(target.size) + " bytes");
-    std::memcpy(staged, data, target.size);
+    if (target.size > 0) std::memcpy(staged, data, target.size);
     enqueue([to, staged, size = target.size] {
       std::memcpy(to, staged, size);
       ::operator delete(staged);

@@ -1,23 +1,31 @@
-// y[i] = word i of the stream >= threshold ? x[i] · factor : 0
+// y[i] = word i of the stream >= threshold ? x[i] · factor : 0; word 4 b + j is word j of Philox block counter + b. The
+// mask is made where it is used and never stored.
+#include "kernel.h"
 #include "philox.h"
 
 namespace lacuna::cpu::LACUNA_ISA::dropout {
 
 struct Params {
-  uint32_t count;
-  Stream stream;
+  philox::Stream stream;
   uint32_t threshold;
   float factor;
 };
 
-inline void apply(const Params& p, const Args& a) {
-  const float* x = a.in(0);
-  float* y = a.out(0);
-  for_each_word(p.stream, p.count, [&](size_t i, uint32_t word) {
-    y[i] = word >= p.threshold ? x[i] * p.factor : 0.0f;
+void apply(const Params& p, const Args& args) {
+  const float* x = args.in(0);
+  float* y = args.out(0);
+  const uint32_t threshold = p.threshold;
+  const float factor = p.factor;
+  philox::each(p.stream, [=](size_t i, size_t n, const uint32_t* words) {
+    for (size_t k = 0; k < n; k++) {
+      const float scaled = x[i + k] * factor;
+      y[i + k] = words[k] >= threshold ? scaled : 0.0f;
+    }
   });
 }
 
-const Register kernels[] = {{"dropout.apply", 1, 1, apply}};
+const Register kernels[] = {
+    {"dropout.apply", 1, 1, apply},
+};
 
 }  // namespace lacuna::cpu::LACUNA_ISA::dropout

@@ -1,239 +1,367 @@
-// y[i] = f(x[i]), y[i] = a[i] ∘ b[i] and dx[i] = dy[i] · f'(s[i]). A range owns 16,384 neighbours and runs through them a
-// vector at a time: memory sets the pace of all but pow. Broadcasting kernels walk the rows of the last axis, in which
-// an operand either runs along or stands still, so that no element costs a division.
+// y = f(x), y = a op b, dx = dy · f'(s). A range owns 32,768 elements (8,192 where f is a transcendental function): one
+// pass at the speed of memory. Comparisons are written so that NaN stays NaN.
+#include <bit>
 #include <cmath>
 
-#include "math.h"
 #include "kernel.h"
+#include "math.h"
 
 namespace lacuna::cpu::LACUNA_ISA::elementwise {
 
-inline constexpr size_t GRAIN = 16384;
+constexpr size_t GRAIN = 32768;
+constexpr size_t GRAIN_OF_FUNCTIONS = 8192;
 
-struct BinaryParams {
+struct Count {
   uint32_t count;
 };
-struct UnaryParams {
+
+struct Add {
+  template <class T>
+  static LACUNA_INLINE T of(T a, T b) { return a + b; }
+};
+struct Sub {
+  template <class T>
+  static LACUNA_INLINE T of(T a, T b) { return a - b; }
+};
+struct Mul {
+  template <class T>
+  static LACUNA_INLINE T of(T a, T b) { return a * b; }
+};
+struct Div {
+  template <class T>
+  static LACUNA_INLINE T of(T a, T b) { return a / b; }
+};
+
+/** n neighbours of y; an operand that is `fixed` has one value for all of them. */
+template <class Op, bool fixed_a, bool fixed_b>
+LACUNA_INLINE void run_of(const float* a, const float* b, float* y, size_t n) {
+  const Vec all_a = splat(fixed_a ? *a : 0), all_b = splat(fixed_b ? *b : 0);
+  size_t i = 0;
+  for (; i + LANES <= n; i += LANES) {
+    store(y + i, Op::of(fixed_a ? all_a : load(a + i), fixed_b ? all_b : load(b + i)));
+  }
+  for (; i < n; i++) y[i] = Op::of(a[fixed_a ? 0 : i], b[fixed_b ? 0 : i]);
+}
+
+template <class Op>
+void binary(const Count& p, const Args& args) {
+  const float* a = args.in(0);
+  const float* b = args.in(1);
+  float* y = args.out(0);
+  parallel_for(p.count, GRAIN, [&](size_t begin, size_t end) {
+    run_of<Op, false, false>(a + begin, b + begin, y + begin, end - begin);
+  });
+}
+
+struct Broadcast {
+  uint32_t count;
+  uint32_t size[5];  // of axes 1 … 5; axis 0 is what is left
+  uint32_t a[6], b[6];
+};
+
+template <class Op>
+void run_of_strides(const float* a, size_t step_a, const float* b, size_t step_b, float* y, size_t n) {
+  if (step_a == 1 && step_b == 1) run_of<Op, false, false>(a, b, y, n);
+  else if (step_a == 1 && step_b == 0) run_of<Op, false, true>(a, b, y, n);
+  else if (step_a == 0 && step_b == 1) run_of<Op, true, false>(a, b, y, n);
+  else
+    for (size_t i = 0; i < n; i++) y[i] = Op::of(a[i * step_a], b[i * step_b]);
+}
+
+/** A short row (channels, mostly) against many: repeated until it is long enough for a loop over vectors. */
+template <class Op, bool short_a>
+void periodic(const float* rows, const float* row, size_t width, float* y, size_t count) {
+  const size_t length = (1024 + width - 1) / width * width;
+  Scratch<float> repeated(length);
+  for (size_t i = 0; i < length; i += width) std::memcpy(repeated.data() + i, row, width * sizeof(float));
+  const float* pattern = repeated.data();
+  parallel_for(count, GRAIN / length * length, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; i += length) {
+      const size_t n = i + length < end ? length : end - i;
+      if constexpr (short_a) run_of<Op, false, false>(pattern, rows + i, y + i, n);
+      else run_of<Op, false, false>(rows + i, pattern, y + i, n);
+    }
+  });
+}
+
+template <class Op>
+void broadcast(const Broadcast& p, const Args& args) {
+  const float* a = args.in(0);
+  const float* b = args.in(1);
+  float* y = args.out(0);
+  const size_t width = p.size[4];
+  const size_t step_a = p.a[5], step_b = p.b[5];
+  if (size_t{p.size[3]} * width == p.count && width <= 512 && step_a == 1 && step_b == 1) {
+    if (p.a[4] == width && p.b[4] == 0) return periodic<Op, false>(a, b, width, y, p.count);
+    if (p.b[4] == width && p.a[4] == 0) return periodic<Op, true>(b, a, width, y, p.count);
+  }
+  parallel_for(p.count, GRAIN, [&](size_t begin, size_t end) {
+    // Where the range begins: positions along axes 0 … 4, and inside a row.
+    size_t at[5];
+    size_t row = begin / width, offset = begin % width;
+    for (int axis = 4; axis > 0; axis--) {
+      at[axis] = row % p.size[axis - 1];
+      row /= p.size[axis - 1];
+    }
+    at[0] = row;
+    size_t from_a = 0, from_b = 0;
+    for (int axis = 0; axis < 5; axis++) {
+      from_a += at[axis] * p.a[axis];
+      from_b += at[axis] * p.b[axis];
+    }
+    for (size_t i = begin; i < end; offset = 0) {
+      const size_t n = width - offset < end - i ? width - offset : end - i;
+      run_of_strides<Op>(a + from_a + offset * step_a, step_a, b + from_b + offset * step_b, step_b, y + i, n);
+      i += n;
+      for (int axis = 4; axis >= 0; axis--) {
+        from_a += p.a[axis];
+        from_b += p.b[axis];
+        if (axis == 0 || ++at[axis] < p.size[axis - 1]) break;
+        from_a -= at[axis] * p.a[axis];
+        from_b -= at[axis] * p.b[axis];
+        at[axis] = 0;
+      }
+    }
+  });
+}
+
+struct Scalars {
   uint32_t count;
   float a, b;
 };
-struct BroadcastParams {
-  uint32_t count;
-  uint32_t size[5];      // of axes 1 … 5
-  uint32_t stride_a[6];  // of axes 0 … 5; 0 where the operand repeats
-  uint32_t stride_b[6];
-};
 
-// Each works on vectors and on single floats alike.
-struct Add {
-  template <class T>
-  LACUNA_INLINE T operator()(T a, T b) const { return a + b; }
+struct Scale {
+  static constexpr size_t grain = GRAIN;
+  static LACUNA_INLINE Vec of(Vec x, const Scalars& p) { return splat(p.a) * x; }
 };
-struct Subtract {
-  template <class T>
-  LACUNA_INLINE T operator()(T a, T b) const { return a - b; }
+struct AddScalar {
+  static constexpr size_t grain = GRAIN;
+  static LACUNA_INLINE Vec of(Vec x, const Scalars& p) { return x + splat(p.a); }
 };
-struct Multiply {
-  template <class T>
-  LACUNA_INLINE T operator()(T a, T b) const { return a * b; }
+struct Exp {
+  static constexpr size_t grain = GRAIN_OF_FUNCTIONS;
+  static LACUNA_INLINE Vec of(Vec x, const Scalars&) { return exp(x); }
 };
-struct Divide {
-  template <class T>
-  LACUNA_INLINE T operator()(T a, T b) const { return a / b; }
+struct Log {
+  static constexpr size_t grain = GRAIN_OF_FUNCTIONS;
+  static LACUNA_INLINE Vec of(Vec x, const Scalars&) { return log(x); }
 };
-
-/** y[i] = f(i-th vector of the operands), `count` elements; the last vector is partly empty. */
-template <class Load, class F>
-LACUNA_INLINE void vectors(size_t count, float* y, const Load& load_at, const F& f) {
-  size_t i = 0;
-  for (; i + LANES <= count; i += LANES) store(y + i, f(load_at(i, LANES)));
-  if (i < count) store_part(y + i, f(load_at(i, count - i)), count - i);
-}
-
-LACUNA_INLINE Vec load_up_to(const float* p, size_t count) { return count >= LANES ? load(p) : load_part(p, count); }
+struct Clamp {
+  static constexpr size_t grain = GRAIN;
+  static LACUNA_INLINE Vec of(Vec x, const Scalars& p) {
+    const Vec low = splat(p.a), high = splat(p.b);
+    const Vec above = select(x < low, low, x);
+    return select(above > high, high, above);
+  }
+};
+struct Relu {
+  static constexpr size_t grain = GRAIN;
+  static LACUNA_INLINE Vec of(Vec x, const Scalars&) { return select(x <= splat(0), splat(0), x); }
+};
+struct LeakyRelu {
+  static constexpr size_t grain = GRAIN;
+  static LACUNA_INLINE Vec of(Vec x, const Scalars& p) { return select(x > splat(0), x, splat(p.a) * x); }
+};
+struct Sigmoid {
+  static constexpr size_t grain = GRAIN_OF_FUNCTIONS;
+  static LACUNA_INLINE Vec of(Vec x, const Scalars&) { return sigmoid(x); }
+};
+struct Softplus {
+  static constexpr size_t grain = GRAIN_OF_FUNCTIONS;
+  static LACUNA_INLINE Vec of(Vec x, const Scalars&) { return softplus(x); }
+};
+struct Tanh {
+  static constexpr size_t grain = GRAIN_OF_FUNCTIONS;
+  static LACUNA_INLINE Vec of(Vec x, const Scalars&) { return tanh(x); }
+};
 
 template <class F>
-void binary(const BinaryParams& p, const Args& args) {
-  const float *a = args.in(0), *b = args.in(1);
-  float* y = args.out(0);
-  parallel_for(p.count, GRAIN, [&](size_t begin, size_t end) {
-    for (size_t i = begin; i < end; i++) y[i] = F()(a[i], b[i]);
-  });
-}
-
-template <class F>
-void broadcast(const BroadcastParams& p, const Args& args) {
-  const float *a = args.in(0), *b = args.in(1);
-  float* y = args.out(0);
-  const size_t width = p.size[4];
-  const size_t step_a = p.stride_a[5], step_b = p.stride_b[5];
-  parallel_for(p.count, GRAIN, [&](size_t begin, size_t end) {
-    for (size_t at = begin; at < end;) {
-      size_t row = at / width;
-      const size_t first = at - row * width;
-      const size_t last = width < first + (end - at) ? width : first + (end - at);
-      size_t from_a = 0, from_b = 0;
-      for (int axis = 4; axis > 0; axis--) {
-        const size_t size = p.size[axis - 1];
-        const size_t index = row % size;
-        row /= size;
-        from_a += index * p.stride_a[axis];
-        from_b += index * p.stride_b[axis];
-      }
-      const float* u = a + from_a + row * p.stride_a[0];
-      const float* v = b + from_b + row * p.stride_b[0];
-      float* to = y + at - first;
-      if (step_a == 1 && step_b == 0) {
-        const float right = *v;
-        for (size_t i = first; i < last; i++) to[i] = F()(u[i], right);
-      } else if (step_a == 0 && step_b == 1) {
-        const float left = *u;
-        for (size_t i = first; i < last; i++) to[i] = F()(left, v[i]);
-      } else {
-        for (size_t i = first; i < last; i++) to[i] = F()(u[i * step_a], v[i * step_b]);
-      }
-      at += last - first;
-    }
-  });
-}
-
-/** F::apply(x, a, b) on vectors. */
-template <class F>
-void unary(const UnaryParams& p, const Args& args) {
+void unary(const Scalars& p, const Args& args) {
   const float* x = args.in(0);
   float* y = args.out(0);
-  const Vec a = splat(p.a), b = splat(p.b);
-  parallel_for(p.count, GRAIN, [&](size_t begin, size_t end) {
-    const float* from = x + begin;
-    vectors(
-        end - begin, y + begin, [&](size_t i, size_t count) { return load_up_to(from + i, count); },
-        [&](Vec v) { return F::apply(v, a, b); });
-  });
-}
-
-/** dx = dy · F::apply(s, a, b), the slope at what the forward pass saved. */
-template <class F>
-void backward(const UnaryParams& p, const Args& args) {
-  const float *dy = args.in(0), *s = args.in(1);
-  float* dx = args.out(0);
-  const Vec a = splat(p.a), b = splat(p.b);
-  parallel_for(p.count, GRAIN, [&](size_t begin, size_t end) {
+  const Scalars scalars = p;
+  parallel_for(p.count, F::grain, [=](size_t begin, size_t end) {
+    const Scalars own = scalars;  // in registers: what the closure holds might be what y points to
     size_t i = begin;
-    for (; i + LANES <= end; i += LANES) store(dx + i, load(dy + i) * F::apply(load(s + i), a, b));
-    if (i < end) {
-      const size_t rest = end - i;
-      store_part(dx + i, load_part(dy + i, rest) * F::apply(load_part(s + i, rest), a, b), rest);
-    }
+    for (; i + LANES <= end; i += LANES) store(y + i, F::of(load(x + i), own));
+    if (i < end) store_part(y + i, F::of(load_part(x + i, end - i), own), end - i);
   });
 }
 
-LACUNA_INLINE Vec square_root(Vec x) {
-  Vec y;
-  for (size_t i = 0; i < LANES; i++) y[i] = std::sqrt(x[i]);
+void square_root(const Scalars& p, const Args& args) {
+  const float* x = args.in(0);
+  float* y = args.out(0);
+  parallel_for(p.count, GRAIN, [=](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; i++) y[i] = std::sqrt(x[i]);
+  });
+}
+
+// |x|^e = 2^(e log2 |x|) in double, as the product carries the error of the logarithm times e: both series are cut
+// where they are right to 1e-10. Without branches, for the compiler to vectorise.
+
+LACUNA_INLINE double log2_of(double size) {
+  // size = 2^k m with m in [√½, √2); log2 m = 2/ln 2 artanh((m - 1) / (m + 1))
+  const uint64_t root = 0x3fe6a09e667f3bcd;
+  const uint64_t above = std::bit_cast<uint64_t>(size) - root;
+  // The exponent as a double: its bits (biased, so that they are positive) under those of 2^52.
+  const uint64_t biased = (above + (uint64_t{1024} << 52)) >> 52;
+  const double k = std::bit_cast<double>(biased | 0x4330000000000000) - (4503599627370496.0 + 1024);
+  const double m = std::bit_cast<double>((above & 0x000fffffffffffff) + root);
+  const double s = (m - 1) / (m + 1);
+  const double z = s * s;
+  double q = 1.0 / 13;
+  q = q * z + 1.0 / 11;
+  q = q * z + 1.0 / 9;
+  q = q * z + 1.0 / 7;
+  q = q * z + 1.0 / 5;
+  q = q * z + 1.0 / 3;
+  q = q * z + 1;
+  return k + 2.8853900817779268 * s * q;
+}
+
+/** 2^t, |t| < 1000. */
+LACUNA_INLINE double power_of_2(double t) {
+  const double shift = 6755399441055744.0;  // 1.5 · 2^52: the sum ends in the bits of round(t)
+  const double shifted = t + shift;
+  const double r = (t - (shifted - shift)) * 0.69314718055994531;
+  double y = 1.0 / 40320;
+  y = y * r + 1.0 / 5040;
+  y = y * r + 1.0 / 720;
+  y = y * r + 1.0 / 120;
+  y = y * r + 1.0 / 24;
+  y = y * r + 1.0 / 6;
+  y = y * r + 0.5;
+  y = y * r + 1;
+  y = y * r + 1;
+  return std::bit_cast<double>(std::bit_cast<uint64_t>(y) + (std::bit_cast<uint64_t>(shifted) << 52));
+}
+
+/** x to a whole power up to 16 by squares: few roundings; NaN, infinities and signs come out by themselves. */
+LACUNA_INLINE float whole_power(float x, unsigned e) {
+  float y = e & 1 ? x : 1.0f;
+  for (unsigned bit = 2; bit <= e; bit *= 2) {
+    x *= x;
+    if (e & bit) y *= x;
+  }
   return y;
 }
 
-struct Scale {
-  static LACUNA_INLINE Vec apply(Vec x, Vec a, Vec) { return a * x; }
-};
-struct AddScalar {
-  static LACUNA_INLINE Vec apply(Vec x, Vec a, Vec) { return x + a; }
-};
-struct Exponential {
-  static LACUNA_INLINE Vec apply(Vec x, Vec, Vec) { return exp(x); }
-};
-struct Logarithm {
-  static LACUNA_INLINE Vec apply(Vec x, Vec, Vec) { return log(x); }
-};
-struct SquareRoot {
-  static LACUNA_INLINE Vec apply(Vec x, Vec, Vec) { return square_root(x); }
-};
-/** NaN stays NaN: it is neither below nor above. */
-struct ClampBetween {
-  static LACUNA_INLINE Vec apply(Vec x, Vec a, Vec b) { return select(x < a, a, select(x > b, b, x)); }
-};
-struct Relu {
-  static LACUNA_INLINE Vec apply(Vec x, Vec, Vec) { return select(x < splat(0), splat(0), x); }
-};
-struct LeakyRelu {
-  static LACUNA_INLINE Vec apply(Vec x, Vec a, Vec) { return select(x > splat(0), x, a * x); }
-};
-struct Sigmoid {
-  static LACUNA_INLINE Vec apply(Vec x, Vec, Vec) { return sigmoid(x); }
-};
-struct Softplus {
-  static LACUNA_INLINE Vec apply(Vec x, Vec, Vec) { return softplus(x); }
-};
-struct HyperbolicTangent {
-  static LACUNA_INLINE Vec apply(Vec x, Vec, Vec) { return tanh(x); }
-};
-
-struct SquareRootSlope {
-  static LACUNA_INLINE Vec apply(Vec y, Vec, Vec) { return select(y > splat(0), splat(0.5f) / y, splat(0)); }
-};
-struct ClampSlope {
-  static LACUNA_INLINE Vec apply(Vec x, Vec a, Vec b) {
-    return select(x >= a, select(x <= b, splat(1), splat(0)), splat(0));
-  }
-};
-struct ReluSlope {
-  static LACUNA_INLINE Vec apply(Vec y, Vec, Vec) { return select(y > splat(0), splat(1), splat(0)); }
-};
-struct LeakyReluSlope {
-  static LACUNA_INLINE Vec apply(Vec x, Vec a, Vec) { return select(x > splat(0), splat(1), a); }
-};
-struct SigmoidSlope {
-  static LACUNA_INLINE Vec apply(Vec y, Vec, Vec) { return y * (splat(1) - y); }
-};
-struct HyperbolicTangentSlope {
-  static LACUNA_INLINE Vec apply(Vec y, Vec, Vec) { return splat(1) - y * y; }
-};
-
-/** x^a: by hand where the exponent is one that networks use, else libm's, which is exact enough for any exponent. */
-inline void pow_scalar(const UnaryParams& p, const Args& args) {
+void pow_scalar(const Scalars& p, const Args& args) {
   const float* x = args.in(0);
   float* y = args.out(0);
-  parallel_for(p.count, GRAIN, [&](size_t begin, size_t end) {
-    if (p.a == 2) {
-      for (size_t i = begin; i < end; i++) y[i] = x[i] * x[i];
-    } else if (p.a == 1) {
-      for (size_t i = begin; i < end; i++) y[i] = x[i];
-    } else if (p.a == -1) {
-      for (size_t i = begin; i < end; i++) y[i] = 1 / x[i];
-    } else {
-      for (size_t i = begin; i < end; i++) y[i] = std::pow(x[i], p.a);
+  const double e = p.a;
+  const auto each = [&](size_t grain, auto f) {
+    parallel_for(p.count, grain, [=](size_t begin, size_t end) {
+      for (size_t i = begin; i < end; i++) y[i] = f(x[i]);
+    });
+  };
+  if (e == 2) return each(GRAIN, [](float v) { return v * v; });
+  if (e == 1) return each(GRAIN, [](float v) { return v; });
+  if (e == -1) return each(GRAIN, [](float v) { return 1.0f / v; });
+  if (e == 3) return each(GRAIN, [](float v) { return v * v * v; });
+  if (e == 0.5) return each(GRAIN, [](float v) { return std::sqrt(v + 0.0f); });  // (-0)^½ is 0
+  if (e == 0) return each(GRAIN, [](float) { return 1.0f; });
+  const bool whole = e == std::trunc(e);
+  if (whole && e > 3 && e <= 16) {
+    const unsigned times = static_cast<unsigned>(e);
+    return each(GRAIN, [times](float v) { return whole_power(v, times); });
+  }
+  const bool odd = whole && std::fmod(std::abs(e), 2.0) == 1;
+  const float of_zero = e > 0 ? 0 : INFINITE, of_infinity = e > 0 ? INFINITE : 0;
+  const float sign = whole ? 1.0f : NOT_A_NUMBER;  // of a negative number's
+  parallel_for(p.count, GRAIN_OF_FUNCTIONS, [=](size_t begin, size_t end) {
+    // In short loops: a longer one, of doubles, floats and choices, no compiler vectorises.
+    constexpr size_t BATCH = 256;
+    double t[BATCH];
+    float powers[BATCH];
+    for (size_t first = begin; first < end; first += BATCH) {
+      const size_t n = first + BATCH < end ? BATCH : end - first;
+      const float* from = x + first;
+      float* to = y + first;
+      for (size_t i = 0; i < n; i++) t[i] = e * log2_of(std::abs(static_cast<double>(from[i])));
+      for (size_t i = 0; i < n; i++) t[i] = t[i] > 200 ? 200 : t[i];  // beyond what f32 holds: infinity, or 0
+      for (size_t i = 0; i < n; i++) t[i] = t[i] < -200 ? -200 : t[i];
+      for (size_t i = 0; i < n; i++) powers[i] = static_cast<float>(power_of_2(t[i]));
+      for (size_t i = 0; i < n; i++) powers[i] = std::abs(from[i]) == INFINITE ? of_infinity : powers[i];
+      for (size_t i = 0; i < n; i++) powers[i] = from[i] == 0 ? of_zero : powers[i];
+      for (size_t i = 0; i < n; i++) powers[i] *= from[i] < 0 ? sign : 1.0f;
+      if (odd) {  // of -0, too
+        for (size_t i = 0; i < n; i++) powers[i] = std::copysign(powers[i], from[i]);
+      }
+      for (size_t i = 0; i < n; i++) to[i] = from[i] == from[i] ? powers[i] : from[i];
+    }
+  });
+}
+
+struct SquareRootBackward {
+  static LACUNA_INLINE Vec of(Vec y, const Scalars&) { return select(y > splat(0), splat(0.5f) / y, splat(0)); }
+};
+struct ClampBackward {
+  static LACUNA_INLINE Vec of(Vec x, const Scalars& p) {
+    return select((x >= splat(p.a)) & (x <= splat(p.b)), splat(1), splat(0));
+  }
+};
+struct ReluBackward {
+  static LACUNA_INLINE Vec of(Vec y, const Scalars&) { return select(y > splat(0), splat(1), splat(0)); }
+};
+struct LeakyReluBackward {
+  static LACUNA_INLINE Vec of(Vec x, const Scalars& p) { return select(x > splat(0), splat(1), splat(p.a)); }
+};
+struct SigmoidBackward {
+  static LACUNA_INLINE Vec of(Vec y, const Scalars&) { return y * (splat(1) - y); }
+};
+struct SoftplusBackward {
+  static LACUNA_INLINE Vec of(Vec x, const Scalars&) { return sigmoid(x); }
+};
+struct TanhBackward {
+  static LACUNA_INLINE Vec of(Vec y, const Scalars&) { return (splat(1) - y) * (splat(1) + y); }
+};
+
+template <class F>
+void backward(const Scalars& p, const Args& args) {
+  const float* dy = args.in(0);
+  const float* s = args.in(1);
+  float* dx = args.out(0);
+  const Scalars scalars = p;
+  parallel_for(p.count, GRAIN, [=](size_t begin, size_t end) {
+    const Scalars own = scalars;
+    size_t i = begin;
+    for (; i + LANES <= end; i += LANES) store(dx + i, load(dy + i) * F::of(load(s + i), own));
+    if (i < end) {
+      const size_t n = end - i;
+      store_part(dx + i, load_part(dy + i, n) * F::of(load_part(s + i, n), own), n);
     }
   });
 }
 
 const Register kernels[] = {
     {"elementwise.add", 2, 1, binary<Add>},
-    {"elementwise.sub", 2, 1, binary<Subtract>},
-    {"elementwise.mul", 2, 1, binary<Multiply>},
-    {"elementwise.div", 2, 1, binary<Divide>},
+    {"elementwise.sub", 2, 1, binary<Sub>},
+    {"elementwise.mul", 2, 1, binary<Mul>},
+    {"elementwise.div", 2, 1, binary<Div>},
     {"elementwise.add_broadcast", 2, 1, broadcast<Add>},
-    {"elementwise.sub_broadcast", 2, 1, broadcast<Subtract>},
-    {"elementwise.mul_broadcast", 2, 1, broadcast<Multiply>},
-    {"elementwise.div_broadcast", 2, 1, broadcast<Divide>},
+    {"elementwise.sub_broadcast", 2, 1, broadcast<Sub>},
+    {"elementwise.mul_broadcast", 2, 1, broadcast<Mul>},
+    {"elementwise.div_broadcast", 2, 1, broadcast<Div>},
     {"elementwise.scale", 1, 1, unary<Scale>},
     {"elementwise.add_scalar", 1, 1, unary<AddScalar>},
     {"elementwise.pow_scalar", 1, 1, pow_scalar},
-    {"elementwise.exponential", 1, 1, unary<Exponential>},
-    {"elementwise.logarithm", 1, 1, unary<Logarithm>},
-    {"elementwise.square_root", 1, 1, unary<SquareRoot>},
-    {"elementwise.clamp_between", 1, 1, unary<ClampBetween>},
+    {"elementwise.exponential", 1, 1, unary<Exp>},
+    {"elementwise.logarithm", 1, 1, unary<Log>},
+    {"elementwise.square_root", 1, 1, square_root},
+    {"elementwise.clamp_between", 1, 1, unary<Clamp>},
     {"elementwise.relu", 1, 1, unary<Relu>},
     {"elementwise.leaky_relu", 1, 1, unary<LeakyRelu>},
     {"elementwise.sigmoid", 1, 1, unary<Sigmoid>},
     {"elementwise.softplus", 1, 1, unary<Softplus>},
-    {"elementwise.hyperbolic_tangent", 1, 1, unary<HyperbolicTangent>},
-    {"elementwise.square_root_backward", 2, 1, backward<SquareRootSlope>},
-    {"elementwise.clamp_between_backward", 2, 1, backward<ClampSlope>},
-    {"elementwise.relu_backward", 2, 1, backward<ReluSlope>},
-    {"elementwise.leaky_relu_backward", 2, 1, backward<LeakyReluSlope>},
-    {"elementwise.sigmoid_backward", 2, 1, backward<SigmoidSlope>},
-    {"elementwise.softplus_backward", 2, 1, backward<Sigmoid>},
-    {"elementwise.hyperbolic_tangent_backward", 2, 1, backward<HyperbolicTangentSlope>},
+    {"elementwise.hyperbolic_tangent", 1, 1, unary<Tanh>},
+    {"elementwise.square_root_backward", 2, 1, backward<SquareRootBackward>},
+    {"elementwise.clamp_between_backward", 2, 1, backward<ClampBackward>},
+    {"elementwise.relu_backward", 2, 1, backward<ReluBackward>},
+    {"elementwise.leaky_relu_backward", 2, 1, backward<LeakyReluBackward>},
+    {"elementwise.sigmoid_backward", 2, 1, backward<SigmoidBackward>},
+    {"elementwise.softplus_backward", 2, 1, backward<SoftplusBackward>},
+    {"elementwise.hyperbolic_tangent_backward", 2, 1, backward<TanhBackward>},
 };
 
 }  // namespace lacuna::cpu::LACUNA_ISA::elementwise

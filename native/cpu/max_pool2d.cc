@@ -1,8 +1,8 @@
 // y = max of each window, and where it stands in its image; of equal values the first in row-major order counts.
 //
 // Forward, a range owns rows of y, and vectors run along the channels with the index of the best in a second register.
-// Backward, a range owns rows of dx: a pixel gathers from the windows that cover it, comparing their indices with its own,
-// so nothing is written by two threads.
+// Backward, a range owns rows of dx: a pixel gathers from the windows that cover it, comparing their indices with its
+// own, so nothing is written by two threads.
 #include "kernel.h"
 
 namespace lacuna::cpu::LACUNA_ISA::max_pool2d {

@@ -1,7 +1,7 @@
 // y[oy, ox] = (1 − v) · ((1 − u) · x[top, left] + u · x[top, right]) + v · (the same of the row below).
 //
-// Coordinates and weights are found once per call for rows and columns, not per element. Forward, a range owns rows of y:
-// it interpolates two rows of x into one (vectors run along all of the row), then spreads that. Backward, an axis at a
+// Coordinates and weights are found once per call for rows and columns, not per element. Forward, a range owns rows of
+// y: it interpolates two rows of x into one (vectors run along all of the row), then spreads that. Backward, an axis at a
 // time, a range owns elements of dx and gathers the outputs that read them, in order.
 #include <cmath>
 

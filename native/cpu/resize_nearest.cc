@@ -1,7 +1,7 @@
 // y[oy, ox] = x[⌊oy · h / outH⌋, ⌊ox · w / outW⌋], in whole numbers.
 //
-// Forward copies pixels, and whole rows where an output row repeats the one above. Backward, a range owns rows of dx; each
-// element adds up the rectangle of outputs that copied it: a row of them, then the rows.
+// Forward copies pixels, and whole rows where an output row repeats the one above. Backward, a range owns rows of dx;
+// each element adds up the rectangle of outputs that copied it: a row of them, then the rows.
 #include "kernel.h"
 
 namespace lacuna::cpu::LACUNA_ISA::resize_nearest {

@@ -1,58 +1,75 @@
-// A box inside a larger tensor, [outer, three axes]: `cut` copies it out, `embed` puts it into a constant. A range owns
-// some rows of the last axis of what is written; elements are bits of four bytes, whatever their type.
-#include <cstring>
-
+// A box inside a larger tensor, seen as [outer, three axes]: cut copies it out, embed puts it into a constant. A range
+// owns rows (the last axis) of the result: copies at the speed of memory. Elements are four bytes whatever their type;
+// `_vec4` counts vectors of four along the last axis.
 #include "kernel.h"
 
 namespace lacuna::cpu::LACUNA_ISA::window {
 
 struct Box {
-  uint32_t outer, part0, part1, part2, whole0, whole1, whole2, start0, start1, start2;
+  uint32_t outer;
+  uint32_t part[3], whole[3], start[3];
 };
 template <class T>
-struct EmbedParams {
+struct Embedding {
   Box box;
   T value;
 };
 
-/** part[o, i, j, k] = whole[o, start0 + i, start1 + j, start2 + k]; the last axis counts units of UNIT elements. */
-template <size_t UNIT>
-void cut(const Box& p, const Args& a) {
-  const float* x = a.in(0);
-  float* y = a.out(0);
-  const size_t width = p.part2 * UNIT, whole = p.whole2 * UNIT, start = p.start2 * UNIT;
-  parallel_for(size_t{p.outer} * p.part0 * p.part1, 32768 / (width + 1) + 1, [&](size_t begin, size_t end) {
-    for (size_t row = begin; row < end; row++) {
-      const size_t j = row % p.part1, i = row / p.part1 % p.part0, o = row / p.part1 / p.part0;
-      const size_t from = (o * p.whole0 + i + p.start0) * p.whole1 + j + p.start1;
-      std::memcpy(y + row * width, x + from * whole + start, width * sizeof(float));
+constexpr size_t PIECE = 32768;
+
+LACUNA_INLINE void copy(uint32_t* to, const uint32_t* from, size_t n) {
+  if (n >= 16) std::memcpy(to, from, n * sizeof(uint32_t));
+  else
+    for (size_t i = 0; i < n; i++) to[i] = from[i];
+}
+
+/** Calls f(row, from, to) for pieces of rows: long rows are cut so that every thread has some. */
+template <class F>
+void each_piece(size_t rows, size_t length, const F& f) {
+  const size_t pieces = length > 2 * PIECE ? (length + PIECE - 1) / PIECE : 1;
+  const size_t size = pieces > 1 ? PIECE : length;
+  parallel_for(rows * pieces, pieces > 1 ? 1 : PIECE / (length + 1) + 1, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; i++) {
+      const size_t row = i / pieces, from = i % pieces * size;
+      f(row, from, from + size < length ? from + size : length);
     }
   });
 }
 
-template <class T, size_t UNIT>
-void embed(const EmbedParams<T>& params, const Args& a) {
-  const Box& p = params.box;
-  const T* x = a.in<T>(0);
-  T* y = a.out<T>(0);
-  const size_t width = p.part2 * UNIT, whole = p.whole2 * UNIT, start = p.start2 * UNIT;
-  const auto fill = [&](T* to, size_t count) {
-    for (size_t k = 0; k < count; k++) to[k] = params.value;
+template <size_t WIDTH>
+void cut(const Box& p, const Args& args) {
+  const uint32_t* x = args.in<uint32_t>(0);
+  uint32_t* y = args.out<uint32_t>(0);
+  const size_t part = p.part[2] * WIDTH, whole = p.whole[2] * WIDTH, start = p.start[2] * WIDTH;
+  each_piece(size_t{p.outer} * p.part[0] * p.part[1], part, [&](size_t row, size_t from, size_t to) {
+    const size_t j = row % p.part[1], i = row / p.part[1] % p.part[0], o = row / p.part[1] / p.part[0];
+    const size_t source = (o * p.whole[0] + i + p.start[0]) * p.whole[1] + j + p.start[1];
+    copy(y + row * part + from, x + source * whole + start + from, to - from);
+  });
+}
+
+template <size_t WIDTH, class T>
+void embed(const Embedding<T>& e, const Args& args) {
+  const Box& p = e.box;
+  const uint32_t* x = args.in<uint32_t>(0);
+  uint32_t* y = args.out<uint32_t>(0);
+  const uint32_t value = bits<uint32_t>(e.value);
+  const size_t part = p.part[2] * WIDTH, whole = p.whole[2] * WIDTH, start = p.start[2] * WIDTH;
+  const auto fill = [&](uint32_t* to, size_t n) {
+    for (size_t k = 0; k < n; k++) to[k] = value;
   };
-  parallel_for(size_t{p.outer} * p.whole0 * p.whole1, 32768 / (whole + 1) + 1, [&](size_t begin, size_t end) {
-    for (size_t row = begin; row < end; row++) {
-      // Before the box these wrap round to numbers larger than any size.
-      const size_t j = row % p.whole1 - p.start1, i = row / p.whole1 % p.whole0 - p.start0;
-      const size_t o = row / p.whole1 / p.whole0;
-      T* to = y + row * whole;
-      if (i >= p.part0 || j >= p.part1) {
-        fill(to, whole);
-        continue;
-      }
-      fill(to, start);
-      std::memcpy(to + start, x + ((o * p.part0 + i) * p.part1 + j) * width, width * sizeof(T));
-      fill(to + start + width, whole - start - width);
-    }
+  each_piece(size_t{p.outer} * p.whole[0] * p.whole[1], whole, [&](size_t row, size_t from, size_t to) {
+    uint32_t* target = y + row * whole;
+    // Below start where the row lies before the window: the difference wraps, and is then too large.
+    const size_t j = row % p.whole[1] - p.start[1], i = row / p.whole[1] % p.whole[0] - p.start[0];
+    const size_t o = row / p.whole[1] / p.whole[0];
+    if (j >= p.part[1] || i >= p.part[0]) return fill(target + from, to - from);
+    const auto inside = [&](size_t k) { return k < from ? from : k > to ? to : k; };
+    const size_t first = inside(start), last = inside(start + part);
+    const uint32_t* source = x + ((o * p.part[0] + i) * p.part[1] + j) * part;
+    fill(target + from, first - from);
+    copy(target + first, source + (first - start), last - first);
+    fill(target + last, to - last);
   });
 }
 
@@ -60,9 +77,9 @@ const Register kernels[] = {
     {"window.cut", 1, 1, cut<1>},
     {"window.cut_vec4", 1, 1, cut<4>},
     {"window.cut_integer", 1, 1, cut<1>},
-    {"window.embed", 1, 1, embed<float, 1>},
-    {"window.embed_vec4", 1, 1, embed<float, 4>},
-    {"window.embed_integer", 1, 1, embed<int32_t, 1>},
+    {"window.embed", 1, 1, embed<1, float>},
+    {"window.embed_vec4", 1, 1, embed<4, float>},
+    {"window.embed_integer", 1, 1, embed<1, int32_t>},
 };
 
 }  // namespace lacuna::cpu::LACUNA_ISA::window

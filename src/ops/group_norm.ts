@@ -138,7 +138,10 @@ export function groupNorm(x: Tensor, gamma: Tensor, beta: Tensor, { groups, eps 
   });
 }
 
-/** How the first stage cuts an image: about 32,768 threads over the batch, at most 64 chunks (`most`), at least 16 rows each. */
+/**
+ * How the first stage cuts an image: about 32,768 threads over the batch, at most 64 chunks (and at most `most`), at
+ * least 16 rows each.
+ */
 function chunksOf(images: number, rows: number, channels: number, most: number): { chunks: number; chunkRows: number } {
   const lanes = images * (channels % 4 === 0 ? channels / 4 : channels);
   const chunkRows = Math.max(16, Math.ceil(rows / Math.min(64, most)), Math.ceil((rows * lanes) / 32768));

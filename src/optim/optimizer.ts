@@ -241,8 +241,10 @@ export abstract class Optimizer implements Disposable {
   #measure(limit: number): void {
     scope(() => {
       const parts = batchParts("optimizer.square_sum", [this.#gradients]);
-      const lanes = Math.min(MAX_LANES, Math.ceil(this.arena.size / 1024) * 64);
-      const partials = Tensor.uninitialised(this.arena.device, { shape: [parts.length * lanes], dtype: "f32" });
+      const { device, size } = this.arena;
+      // 64 at least, so that the partial sums of every part start where they can be bound.
+      const lanes = Math.min(MAX_LANES, Math.ceil(device.lanes / 64) * 64, Math.ceil(size / 1024) * 64);
+      const partials = Tensor.uninitialised(device, { shape: [parts.length * lanes], dtype: "f32" });
       parts.forEach(([x], i) => {
         runInto(squareSum, [x], [partials.part(i * lanes, [lanes])], { count: x.size, lanes });
       });
