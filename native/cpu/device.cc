@@ -54,16 +54,19 @@ class Pool {
       idle_.erase(found);
       return memory;
     }
+    // Nothing fits: what lies idle makes room, so that all together stays near the most that was in use at once.
+    const size_t most = spare(most_used_) + most_used_;
+    trim(most > used_bytes_ + size ? most - used_bytes_ - size : 0);
     void* memory = ::operator new(size, std::align_val_t(ALIGNMENT), std::nothrow);
     if (memory) used_bytes_ += size;
+    if (used_bytes_ > most_used_) most_used_ = used_bytes_;
     return memory;
   }
   void give(void* memory, size_t size) {
     used_bytes_ -= size;
     idle_bytes_ += size;
     idle_.emplace(size, memory);
-    if (used_bytes_ > most_used_) most_used_ = used_bytes_;
-    trim(most_used_ / 2 + (size_t{16} << 20));
+    trim(most_used_);
   }
   /** Returns the largest idle blocks to the system until no more than `most` bytes lie idle. */
   void trim(size_t most) {
@@ -74,6 +77,8 @@ class Pool {
       idle_.erase(largest);
     }
   }
+  /** Idle bytes that may stay beside so many in use when a new block is taken. */
+  static size_t spare(size_t used) { return used / 16 + (size_t{1} << 20); }
   size_t reserved() const { return used_bytes_ + idle_bytes_; }
 
  private:

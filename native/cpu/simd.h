@@ -135,9 +135,13 @@ LACUNA_INLINE Vec load_part(const float* p, size_t count) {
 }
 LACUNA_INLINE void store_part(float* p, Vec v, size_t count) { std::memcpy(p, &v, count * sizeof(float)); }
 LACUNA_INLINE Vec splat(float value) {
+#if LACUNA_VECTOR_TYPES
+  return value - Vec{};  // compilers make one broadcast of it, of a loop over the lanes they do not
+#else
   Vec v;
   for (size_t i = 0; i < LANES; i++) v[i] = value;
   return v;
+#endif
 }
 /** a · b + c, in one rounding where the instruction set has it. */
 LACUNA_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
@@ -173,9 +177,13 @@ LACUNA_INLINE Vec to_float(IVec x) {
 #endif
 }
 LACUNA_INLINE IVec splat_int(int32_t value) {
+#if LACUNA_VECTOR_TYPES
+  return value - IVec{};
+#else
   IVec v;
   for (size_t i = 0; i < LANES; i++) v[i] = value;
   return v;
+#endif
 }
 /** The sum of all lanes, in halves: the same order on every call. */
 LACUNA_INLINE float sum(Vec v) {
