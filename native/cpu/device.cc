@@ -12,6 +12,9 @@
 #include <new>
 #include <thread>
 #include <unordered_map>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include "registry.h"
 #include "threads.h"
@@ -27,6 +30,18 @@ constexpr unsigned char CANARY = 0xA5;
 constexpr unsigned char POISON = 0xFF;
 /** JavaScript waits when it is this many commands ahead. */
 constexpr size_t MOST_QUEUED = 8192;
+
+/**
+ * Blocks of this size and more return to the system when they are freed. glibc would raise its threshold to 32 MiB with
+ * the first large block that is freed, and keep the holes that host copies of weights and images leave behind. A setting
+ * of the whole process, made when its first device opens.
+ */
+void return_large_blocks() {
+#if defined(__GLIBC__)
+  static const bool done = mallopt(M_MMAP_THRESHOLD, 256 << 10) != 0;
+  (void)done;
+#endif
+}
 
 size_t rounded(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
@@ -408,6 +423,9 @@ class CpuDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> open(const Options& options) { return std::make_unique<CpuDevice>(options); }
+std::unique_ptr<Device> open(const Options& options) {
+  return_large_blocks();
+  return std::make_unique<CpuDevice>(options);
+}
 
 }  // namespace lacuna::cpu
