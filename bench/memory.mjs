@@ -13,7 +13,8 @@ await steps({ ...one, x: [2, 32, 32, 3], width: 0.125 }, 1); // libraries loaded
 forgetPeak();
 const before = status("VmRSS") ?? peak();
 const deviceBytes = await steps(one, 3);
-console.log(JSON.stringify({ bytes: peak() - before, deviceBytes }));
+const highest = peak();
+console.log(JSON.stringify({ bytes: highest - before, process: highest, deviceBytes }));
 
 /** @param {import("./cases.mjs").Step} of @param {number} count */
 async function steps(of, count) {

@@ -193,7 +193,8 @@ function compare(one, ours, theirs) {
 }
 
 /**
- * Peak memory of a training step, each engine in a process of its own.
+ * Peak memory of a training step, each engine in a process of its own: how far the steps raise it above a process that
+ * has done a small step, and all of the process, run time and libraries with it.
  * @param {Case} one @param {Options} options @param {boolean} withPeer @returns {Promise<Row[]>}
  */
 async function measureMemory(one, options, withPeer) {
@@ -219,28 +220,22 @@ async function measureMemory(one, options, withPeer) {
         }
       })
     : { note: "absent" };
-  const [a, b] = [ours.result?.bytes, theirs.result?.bytes];
   const inDevice = ours.result ? ` (device ${megabytes(ours.result.deviceBytes)})` : "";
-  const ratio = a && b ? (b / a).toFixed(2) : "";
-  console.log(
-    line(
-      one.name,
-      "peak memory",
-      megabytes(a, ours.note),
-      megabytes(b, theirs.note),
-      ratio,
-      "",
-      "",
-      a && b ? verdict(b / a, 1) : "",
-    ) + inDevice,
-  );
-  const row = { case: one.name, direction: "peak memory", medianMs: null, p95Ms: null, minMs: null };
-  return [
-    { ...row, engine: "lacuna", backend: device, bytes: a ?? null, ...(ours.note && { note: ours.note }) },
-    ...(withPeer
-      ? [{ ...row, engine: "pytorch", backend: "cpu", bytes: b ?? null, ...(theirs.note && { note: theirs.note }) }]
-      : []),
-  ];
+  /** @param {string} direction @param {"bytes" | "process"} key @param {string} end @returns {Row[]} */
+  const rows = (direction, key, end) => {
+    const [a, b] = [ours.result?.[key], theirs.result?.[key]];
+    const [ratio, bar] = a && b ? [(b / a).toFixed(2), verdict(b / a, 1)] : ["", ""];
+    const [left, right] = [megabytes(a, ours.note), megabytes(b, theirs.note)];
+    console.log(line(one.name, direction, left, right, ratio, "", "", bar) + end);
+    const row = { case: one.name, direction, medianMs: null, p95Ms: null, minMs: null };
+    return [
+      { ...row, engine: "lacuna", backend: device, bytes: a ?? null, ...(ours.note && { note: ours.note }) },
+      ...(withPeer
+        ? [{ ...row, engine: "pytorch", backend: "cpu", bytes: b ?? null, ...(theirs.note && { note: theirs.note }) }]
+        : []),
+    ];
+  };
+  return [...rows("peak growth", "bytes", inDevice), ...rows("peak process", "process", "")];
 }
 
 /**

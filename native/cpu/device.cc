@@ -10,6 +10,7 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <set>
 #include <thread>
 #include <unordered_map>
 #if defined(__GLIBC__)
@@ -46,60 +47,111 @@ void return_large_blocks() {
 size_t rounded(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
 /**
- * Blocks by size, handed out again as commands run in order. A freed block serves requests of at least 7/8 of its size;
- * what lies idle is bounded by what is in use.
+ * Memory in segments from the system, cut to what is asked for: the smallest free block that is large enough is split,
+ * and a block that is given back joins its free neighbours. So the blocks of a step fit those of the step before it,
+ * whatever their sizes, and steps after the first ask the system for nothing. Handing a block on at once is safe, as
+ * commands run in order.
  */
 class Pool {
  public:
-  /** `release` is told which blocks go back to the system; it does so once the commands that use them have run. */
+  /** `release` is told which segments go back to the system; it does so once the commands that use them have run. */
   explicit Pool(std::function<void(void*)> release) : release_(std::move(release)) {}
   ~Pool() {
-    for (const auto& [size, memory] : idle_) return_to_system(memory);
+    for (const auto& [memory, size] : segments_) return_to_system(memory);
   }
   static void return_to_system(void* memory) { ::operator delete(memory, std::align_val_t(ALIGNMENT)); }
-  /** `size` is rounded up to what the block holds. */
-  void* take(size_t& size) {
-    size = rounded(size == 0 ? 1 : size);
-    const auto found = idle_.lower_bound(size);
-    if (found != idle_.end() && found->first - size <= size / 8) {
-      void* memory = found->second;
-      size = found->first;
-      idle_bytes_ -= size;
-      used_bytes_ += size;
-      idle_.erase(found);
-      return memory;
+
+  /** Null where the system has no more. */
+  void* take(size_t bytes) {
+    const size_t size = rounded(bytes == 0 ? 1 : bytes);
+    auto found = free_.lower_bound({size, nullptr});
+    if (found == free_.end()) {
+      if (!grow(size)) return nullptr;
+      found = free_.lower_bound({size, nullptr});
     }
-    // Nothing fits: what lies idle makes room, so that all together stays near the most that was in use at once.
-    const size_t most = spare(most_used_) + most_used_;
-    trim(most > used_bytes_ + size ? most - used_bytes_ - size : 0);
-    void* memory = ::operator new(size, std::align_val_t(ALIGNMENT), std::nothrow);
-    if (memory) used_bytes_ += size;
-    if (used_bytes_ > most_used_) most_used_ = used_bytes_;
-    return memory;
+    const auto [block_size, block] = *found;
+    free_.erase(found);
+    blocks_[block] = {size, false};
+    if (block_size > size) add_free(block + size, block_size - size);
+    used_ += size;
+    if (used_ > most_used_) most_used_ = used_;
+    return block;
   }
-  void give(void* memory, size_t size) {
-    used_bytes_ -= size;
-    idle_bytes_ += size;
-    idle_.emplace(size, memory);
-    trim(most_used_);
+
+  void give(void* memory) {
+    auto at = blocks_.find(static_cast<unsigned char*>(memory));
+    unsigned char* block = at->first;
+    size_t size = at->second.size;
+    used_ -= size;
+    const auto next = std::next(at);
+    if (next != blocks_.end() && next->second.free && !segments_.count(next->first)) {
+      size += next->second.size;
+      free_.erase({next->second.size, next->first});
+      blocks_.erase(next);
+    }
+    if (at != blocks_.begin() && !segments_.count(block)) {
+      const auto before = std::prev(at);
+      if (before->second.free) {
+        free_.erase({before->second.size, before->first});
+        size += before->second.size;
+        block = before->first;
+        blocks_.erase(at);
+      }
+    }
+    add_free(block, size);
+    const auto segment = segments_.find(block);
+    if (segment != segments_.end() && segment->second == size && reserved_ - used_ > most_used_) drop(segment);
   }
-  /** Returns the largest idle blocks to the system until no more than `most` bytes lie idle. */
-  void trim(size_t most) {
-    while (idle_bytes_ > most && !idle_.empty()) {
-      const auto largest = std::prev(idle_.end());
-      idle_bytes_ -= largest->first;
-      release_(largest->second);
-      idle_.erase(largest);
+
+  /** Gives every segment without a block in use back to the system. */
+  void trim() {
+    for (auto segment = segments_.begin(); segment != segments_.end();) {
+      const auto next = std::next(segment);
+      const Block& block = blocks_.at(segment->first);
+      if (block.free && block.size == segment->second) drop(segment);
+      segment = next;
     }
   }
-  /** Idle bytes that may stay beside so many in use when a new block is taken. */
-  static size_t spare(size_t used) { return used / 16 + (size_t{1} << 20); }
-  size_t reserved() const { return used_bytes_ + idle_bytes_; }
+  size_t reserved() const { return reserved_; }
 
  private:
+  struct Block {
+    size_t size;
+    bool free;
+  };
+  using Segments = std::map<unsigned char*, size_t>;
+
+  void add_free(unsigned char* block, size_t size) {
+    blocks_[block] = {size, true};
+    free_.insert({size, block});
+  }
+  /** A new segment: an eighth of what is in use, or what is asked for; its pages cost nothing before they are touched. */
+  bool grow(size_t size) {
+    constexpr size_t LEAST = size_t{1} << 20, MOST = size_t{64} << 20;
+    size_t wanted = used_ / 8 < LEAST ? LEAST : used_ / 8 > MOST ? MOST : rounded(used_ / 8);
+    if (wanted < size) wanted = size;
+    void* memory = ::operator new(wanted, std::align_val_t(ALIGNMENT), std::nothrow);
+    if (!memory) memory = ::operator new(wanted = size, std::align_val_t(ALIGNMENT), std::nothrow);
+    if (!memory) return false;
+    auto* segment = static_cast<unsigned char*>(memory);
+    segments_[segment] = wanted;
+    reserved_ += wanted;
+    add_free(segment, wanted);
+    return true;
+  }
+  void drop(Segments::iterator segment) {
+    free_.erase({segment->second, segment->first});
+    blocks_.erase(segment->first);
+    reserved_ -= segment->second;
+    release_(segment->first);
+    segments_.erase(segment);
+  }
+
   const std::function<void(void*)> release_;
-  std::multimap<size_t, void*> idle_;
-  size_t idle_bytes_ = 0, used_bytes_ = 0, most_used_ = 0;
+  Segments segments_;                              // where each begins, and its size
+  std::map<unsigned char*, Block> blocks_;         // all of them, by address: neighbours of one segment follow each other
+  std::set<std::pair<size_t, unsigned char*>> free_;
+  size_t used_ = 0, most_used_ = 0, reserved_ = 0;
 };
 
 struct Allocation {
@@ -140,7 +192,6 @@ class CpuDevice final : public Device {
     }
     arrived_.notify_all();
     executor_.join();
-    for (const auto& [handle, allocation] : allocations_) Pool::return_to_system(allocation.block);
   }
 
   std::string description() const override {
@@ -150,10 +201,10 @@ class CpuDevice final : public Device {
 
   uint64_t alloc(size_t bytes) override {
     const size_t zones = guard_ ? 2 * ZONE : 0;
-    size_t size = rounded(bytes) + zones;
+    const size_t size = bytes > MOST_BYTES ? bytes : rounded(bytes) + zones;
     void* memory = bytes > MOST_BYTES ? nullptr : pool_.take(size);
     if (!memory && bytes <= MOST_BYTES) {  // what lies idle may help
-      pool_.trim(0);
+      pool_.trim();
       drain();
       memory = pool_.take(size);
     }
@@ -185,7 +236,7 @@ class CpuDevice final : public Device {
     stats_.bytes -= freed.size;
     // Commands that use it come before whatever will use the block next.
     if (guard_) enqueue([this, freed] { check_zones(freed); });
-    pool_.give(freed.block, freed.block_size);
+    pool_.give(freed.block);
   }
 
   void write(const View& target, const void* data) override {
