@@ -1,10 +1,13 @@
 import type { NumberArray, ReferenceKernel, ReferenceOp } from "./kernel.js";
 
 type Params = Parameters<ReferenceKernel>[0];
-/** Called with flat indices: x at an input pixel and channel, w at [o, kh, kw, c], y at an output pixel and channel. */
-type Visit = (x: number, w: number, y: number) => void;
+/**
+ * Called with flat indices: x at an input pixel and the first channel of a group, w at [o, kh, kw, 0], y at an output
+ * pixel and channel. The `channels` of the group follow x and w.
+ */
+type Visit = (x: number, w: number, y: number, channels: number) => void;
 
-/** Every product that a convolution adds up: y[…, o] += x[…, group's first + c] · w[o, kh, kw, c]. */
+/** Every run of products that a convolution adds up: y[…, o] += Σ over c of x[…, group's first + c] · w[o, kh, kw, c]. */
 function visit(p: Params, rows: { begin: number; end: number }, each: Visit): void {
   const [cin, cout] = [p.cin! / p.groups!, p.cout! / p.groups!]; // of one group
   for (let row = rows.begin; row < rows.end; row++) {
@@ -20,7 +23,7 @@ function visit(p: Params, rows: { begin: number; end: number }, each: Visit): vo
             const x = ((n * p.height! + ih) * p.width! + iw) * p.cin! + Math.floor(o / cout) * cin;
             const w = ((o * p.kh! + kh) * p.kw! + kw) * cin;
             const y = (row * p.out_width! + ow) * p.cout! + o;
-            for (let c = 0; c < cin; c++) each(x + c, w + c, y);
+            each(x, w, y, cin);
           }
         }
       }
@@ -38,22 +41,27 @@ function addBias(p: Params, bias: NumberArray, y: NumberArray): void {
 const forward: ReferenceKernel = (p, [x, wt, bias], [y]) => {
   addBias(p, bias!, y!);
   const taps = (p.kh! * p.kw! * p.cin!) / p.groups!;
-  visit(p, everyRow(p), (ix, iw, iy) => {
-    y![iy]! += x![ix]! * wt![(iw % taps) * p.cout! + Math.floor(iw / taps)]!;
+  const cout = p.cout!;
+  visit(p, everyRow(p), (ix, iw, iy, channels) => {
+    const first = (iw % taps) * cout + Math.floor(iw / taps);
+    let sum = y![iy]!;
+    for (let c = 0; c < channels; c++) sum += x![ix + c]! * wt![first + c * cout]!;
+    y![iy] = sum;
   });
 };
 
 const forwardDepthwise: ReferenceKernel = (p, [x, w, bias], [y]) => {
   addBias(p, bias!, y!);
   visit(p, everyRow(p), (ix, iw, iy) => {
-    y![iy]! += x![ix]! * w![iw]!;
+    y![iy]! += x![ix]! * w![iw]!; // groups of one channel
   });
 };
 
 const gradInput: ReferenceKernel = (p, [dy, w], [dx]) => {
   dx!.fill(0);
-  visit(p, everyRow(p), (ix, iw, iy) => {
-    dx![ix]! += dy![iy]! * w![iw]!;
+  visit(p, everyRow(p), (ix, iw, iy, channels) => {
+    const slope = dy![iy]!;
+    for (let c = 0; c < channels; c++) dx![ix + c]! += slope * w![iw + c]!;
   });
 };
 
@@ -63,8 +71,9 @@ const gradWeight: ReferenceKernel = (p, [x, dy], [partials]) => {
   for (let split = 0; split < p.splits!; split++) {
     const begin = split * p.rows_per_split!;
     const rows = { begin, end: Math.min(begin + p.rows_per_split!, p.n! * p.out_height!) };
-    visit(p, rows, (ix, iw, iy) => {
-      partials![split * count + iw]! += dy![iy]! * x![ix]!;
+    visit(p, rows, (ix, iw, iy, channels) => {
+      const [slope, at] = [dy![iy]!, split * count + iw];
+      for (let c = 0; c < channels; c++) partials![at + c]! += slope * x![ix + c]!;
     });
   }
 };
