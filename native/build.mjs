@@ -34,7 +34,7 @@ function build() {
   const output = `${stdout}\n${stderr}`.split("\n");
   const reason = output.find((line) => /error/i.test(line) && !/^\s*at /.test(line)) ?? `cmake-js ended with ${status}`;
   if (process.env.LACUNA_NATIVE === "on") console.error(output.join("\n"));
-  return reason.trim();
+  return reason.replace(/^(ERR!|ERROR)\s+(OMG\s+)?/, "").trim();
 }
 
 const reason = build();
