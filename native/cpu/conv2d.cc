@@ -70,6 +70,7 @@ struct Maps {
       size_t& high = last[column] = kw;
       while (high > low && columns[(high - 1) * width + column] < 0) high--;
     }
+    same = kh * kw == 1 && height == source_height && width == source_width && rows[0] == 0 && columns[0] == 0;
   }
 
   size_t height, width;                // of the map whose pixels are counted
@@ -77,6 +78,7 @@ struct Maps {
   size_t kh, kw;
   size_t source_channels;
   size_t depth;   // channels of a tap in one group
+  bool same;      // the one tap of a pixel sees the pixel itself: rows lie ready, there is nothing to gather
   bool adjacent;  // the taps of a row of the kernel see neighbours, whose channels lie in one run
   Scratch<int32_t> rows, columns;
   Scratch<size_t> first, last;  // between these the taps of a row of the kernel see some column, if they are adjacent
@@ -105,6 +107,11 @@ class Chunks {
   }
   size_t count() const { return count_; }
   bool alone() const { return alone_; }
+  /** The i-th, those of the middle tap first: it often meets every pixel, whose sums it then sets. */
+  Chunk in_turn(size_t i) const {
+    const size_t first = alone_ ? taps_ / 2 * per_tap_ : 0;
+    return (*this)[first + i < count_ ? first + i : first + i - count_];
+  }
   Chunk operator[](size_t i) const {
     if (!alone_) {
       const size_t tap = cut(taps_, count_, i);
@@ -215,6 +222,12 @@ inline void product(const Maps& maps, const Weights& w, size_t groups, size_t im
   const size_t panels = ceil_div(w.columns, gemm::NR);
   const size_t group_size = terms * panels * gemm::NR;
   Scratch<float> packed(groups * group_size);
+  // What every pixel starts from: the bias, or zeros.
+  Scratch<float> start(groups * panels * gemm::NR);
+  gemm::zero_run(start.data(), groups * panels * gemm::NR);
+  for (size_t group = 0; bias && group < groups; group++) {
+    gemm::copy_run(start.data() + group * panels * gemm::NR, bias + group * w.columns, w.columns);
+  }
   // Terms of a chunk and panel lie together, panel after panel, chunk after chunk.
   parallel_for(groups * chunks.count(), ceil_div(16384, gemm::DEPTH * w.columns), [&](size_t begin, size_t end) {
     for (size_t item = begin; item < end; item++) {
@@ -253,23 +266,29 @@ inline void product(const Maps& maps, const Weights& w, size_t groups, size_t im
       const size_t begin = cut(pixels, blocks, at);
       const size_t end = cut(pixels, blocks, at + 1);
       float* corner = y + group * w.columns + column;
-      for (size_t p = begin; p < end; p++) {
-        if (bias) {
-          gemm::copy_run(corner + p * channels, bias + group * w.columns + column, count);
-        } else {
-          gemm::zero_run(corner + p * channels, count);
-        }
-      }
+      const float* first_sum = start.data() + group * panels * gemm::NR + column;
       for (size_t i = 0; i < chunks.count(); i++) {
-        const Chunk chunk = chunks[i];
+        const Chunk chunk = chunks.in_turn(i);
+        const float* b = packed.data() + group * group_size + chunk.begin * panels * gemm::NR + column * chunk.count;
+        const float* channel = source + group * maps.depth;
+        if (maps.same) {
+          for (size_t p = begin; p < end; p++) targets[p - begin] = corner + p * channels;
+          gemm::block<gemm::ANY>(end - begin, count, chunk.count,
+                                 channel + begin * maps.source_channels + chunk.channel, maps.source_channels, b,
+                                 chunk.count * gemm::NR, gemm::NR, targets.data(), i == 0 ? first_sum : nullptr);
+          continue;
+        }
         size_t from = begin;
-        const size_t m = gather(maps, chunk, chunks.alone(), source + group * maps.depth, from, end, gemm::BLOCK,
-                                rows.data(), which.data());
+        const size_t m =
+            gather(maps, chunk, chunks.alone(), channel, from, end, gemm::BLOCK, rows.data(), which.data());
+        const bool sets = i == 0 && m == end - begin;
+        if (i == 0 && !sets) {
+          for (size_t p = begin; p < end; p++) gemm::copy_run(corner + p * channels, first_sum, count);
+        }
         if (m == 0) continue;
         for (size_t r = 0; r < m; r++) targets[r] = corner + which[r] * channels;
-        const float* b = packed.data() + group * group_size + chunk.begin * panels * gemm::NR + column * chunk.count;
         gemm::block<gemm::ROW>(m, count, chunk.count, rows.data(), 1, b, chunk.count * gemm::NR, gemm::NR,
-                               targets.data());
+                               targets.data(), sets ? first_sum : nullptr);
       }
     }
   });

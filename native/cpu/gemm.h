@@ -93,26 +93,30 @@ LACUNA_INLINE void zero_run(float* to, size_t count) {
 #endif
 }
 
-/** p[i] += v[i] for the first `count` lanes. */
-LACUNA_INLINE void add_part(float* p, Vec v, size_t count) {
+/** p[i] = from[i] + v[i] for the first `count` lanes. */
+LACUNA_INLINE void sum_part(float* p, const float* from, Vec v, size_t count) {
 #if defined(__AVX512F__)
   const __mmask16 some = static_cast<__mmask16>((1u << count) - 1);
-  const __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(some, p), bits<__m512>(v));
+  const __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(some, from), bits<__m512>(v));
   _mm512_mask_storeu_ps(p, some, sum);
 #else
   float lane[LANES];
   store(lane, v);
-  for (size_t i = 0; i < count; i++) p[i] += lane[i];
+  for (size_t i = 0; i < count; i++) p[i] = from[i] + lane[i];
 #endif
 }
 
+/** Distance of rows of A that is not known before the call: a_step says it, and terms lie side by side. */
+inline constexpr size_t ANY = 0;
+
 /**
- * C[i, column + j] += Σ a[i · STEP + l · a_step] · b[l · b_step + j] for M rows and the first `width` of V vectors.
- * b must be readable as whole vectors.
+ * C[i, column + j] += Σ a[i · STEP + l · a_step] · b[l · b_step + j] for M rows and the first `width` of V vectors; with
+ * `start`, C[i, column + j] = start[column + j] + Σ: what C held is not read. b must be readable as whole vectors.
  */
 template <size_t M, size_t V, size_t STEP>
 void tile(size_t k, const float* a, size_t a_step, const float* b, size_t b_step, float* const* c, size_t column,
-          size_t width) {
+          size_t width, const float* start) {
+  const size_t row = STEP == ANY ? a_step : STEP;
   if constexpr (STEP != 1) a_step = 1;
   Vec sums[M][V] = {};
   for (size_t l = 0; l < k; l++) {
@@ -121,32 +125,31 @@ void tile(size_t k, const float* a, size_t a_step, const float* b, size_t b_step
     for (size_t v = 0; v < V; v++) right[v] = load(b + v * LANES);
     LACUNA_UNROLL
     for (size_t i = 0; i < M; i++) {
-      const Vec left = repeat(a[i * STEP]);
+      const Vec left = repeat(a[i * row]);
       LACUNA_UNROLL
       for (size_t v = 0; v < V; v++) sums[i][v] = fma(left, right[v], sums[i][v]);
     }
     a += a_step;
     b += b_step;
   }
-  if (width == V * LANES) {
-    LACUNA_UNROLL
-    for (size_t i = 0; i < M; i++) {
-      float* y = c[i] + column;
-      LACUNA_UNROLL
-      for (size_t v = 0; v < V; v++) store(y + v * LANES, load(y + v * LANES) + sums[i][v]);
-    }
-    return;
-  }
+  const bool whole = width == V * LANES;
   LACUNA_UNROLL
   for (size_t i = 0; i < M; i++) {
     float* y = c[i] + column;
+    const float* from = start ? start + column : y;
     LACUNA_UNROLL
-    for (size_t v = 0; v + 1 < V; v++) store(y + v * LANES, load(y + v * LANES) + sums[i][v]);
-    add_part(y + (V - 1) * LANES, sums[i][V - 1], width - (V - 1) * LANES);
+    for (size_t v = 0; v + 1 < V; v++) store(y + v * LANES, load(from + v * LANES) + sums[i][v]);
+    constexpr size_t LAST = (V - 1) * LANES;
+    if (whole) {
+      store(y + LAST, load(from + LAST) + sums[i][V - 1]);
+    } else {
+      sum_part(y + LAST, from + LAST, sums[i][V - 1], width - LAST);
+    }
   }
 }
 
-using TileFunction = void (*)(size_t, const float*, size_t, const float*, size_t, float* const*, size_t, size_t);
+using TileFunction = void (*)(size_t, const float*, size_t, const float*, size_t, float* const*, size_t, size_t,
+                              const float*);
 
 template <size_t V, size_t STEP, size_t M = MR>
 struct TilesUpTo {
@@ -160,12 +163,13 @@ struct TilesUpTo {
 };
 
 /**
- * m rows by n columns of C. STEP: ROW where the rows of A lie at that distance and their terms side by side; 1 where
- * its rows are side by side and its terms a_step apart. Panel j of B, NR columns wide, starts at b + j · b_panel.
+ * m rows by n columns of C. STEP: ROW where the rows of A lie at that distance and their terms side by side, ANY where
+ * they lie a_step apart; 1 where its rows are side by side and its terms a_step apart. Panel j of B, NR columns wide,
+ * starts at b + j · b_panel. C is added to, or is `start` plus the product.
  */
 template <size_t STEP>
 void block(size_t m, size_t n, size_t k, const float* a, size_t a_step, const float* b, size_t b_panel, size_t b_step,
-           float* const* c) {
+           float* const* c, const float* start = nullptr) {
   const size_t tiles = ceil_div(m, MR);  // of equal heights, as a tile of few rows would wait for its own sums
   const size_t low = m / tiles;
   const size_t high_tiles = m - low * tiles;
@@ -178,7 +182,7 @@ void block(size_t m, size_t n, size_t k, const float* a, size_t a_step, const fl
     const TileFunction rest = narrow ? TilesUpTo<1, STEP>::of(low) : TilesUpTo<2, STEP>::of(low);
     for (size_t t = 0, i = 0; t < tiles; t++) {
       const bool is_high = t < high_tiles;
-      (is_high ? high : rest)(k, a + i * STEP, a_step, panel, b_step, c + i, j, width);
+      (is_high ? high : rest)(k, a + i * (STEP == ANY ? a_step : STEP), a_step, panel, b_step, c + i, j, width, start);
       i += is_high ? low + 1 : low;
     }
   }
