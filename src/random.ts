@@ -65,7 +65,10 @@ export class Generator {
   uniform(count: number): Float32Array;
   uniform(count?: number): number | Float32Array {
     if (count === undefined) return this.uniform(1)[0]!;
-    return Float32Array.from(this.u32(count), (word) => (word >>> 8) * 2 ** -24);
+    const words = this.u32(count);
+    const out = new Float32Array(count);
+    for (let i = 0; i < count; i++) out[i] = (words[i]! >>> 8) * 2 ** -24;
+    return out;
   }
 
   /**

@@ -19,13 +19,13 @@ export const constant =
 export const normal =
   (std: number): Initialiser =>
   (shape, generator) =>
-    Float32Array.from(generator.normal(sizeOf(shape)), (z) => z * std);
+    generator.normal(sizeOf(shape)).map((z) => z * std);
 
 /** U(-bound, bound). */
 export const uniform =
   (bound: number): Initialiser =>
   (shape, generator) =>
-    Float32Array.from(generator.uniform(sizeOf(shape)), (u) => (2 * u - 1) * bound);
+    generator.uniform(sizeOf(shape)).map((u) => (2 * u - 1) * bound);
 
 /** N(0, std²) without its tails: values beyond two standard deviations are drawn again (TensorFlow's rule). */
 export const truncatedNormal =
