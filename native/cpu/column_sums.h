@@ -54,20 +54,20 @@ void add_matrix(const float* x, size_t rows, size_t stride, size_t columns, size
   for (size_t k = 0; k < rest; k++) sum[k] += F::of(x[rows * stride + k]);
 }
 
-/** The sum of one run that is not long. */
+/** The sum of one run that is not long. Its terms may cancel, so that fewer are added in f32. */
 template <class F>
 LACUNA_INLINE double row_sum(const float* x, size_t length) {
+  constexpr size_t STEPS = 16;
   double total = 0;
   size_t i = 0;
   while (i + LANES <= length) {
-    const size_t end = i + BLOCK * LANES < length ? i + BLOCK * LANES : length;
+    const size_t end = i + STEPS * LANES < length ? i + STEPS * LANES : length;
     Vec s{};
     for (; i + LANES <= end; i += LANES) s += F::of(load(x + i));
     total += sum(s);
   }
-  float rest = 0;
-  for (; i < length; i++) rest += F::of(x[i]);
-  return total + rest;
+  for (; i < length; i++) total += F::of(x[i]);
+  return total;
 }
 
 /** put(o, j, s) is called once for every sum. */

@@ -309,7 +309,7 @@ class CpuDevice final : public Device {
   Pending* read(const View& source, void* data) override {
     const unsigned char* from = resolve(source);
     auto* ticket = new Ticket(*this);
-    enqueue([this, from, data, size = source.size, ticket] {
+    enqueue([from, data, size = source.size, ticket] {
       std::memcpy(data, from, size);
       ticket->reach();
     });

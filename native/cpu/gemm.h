@@ -51,12 +51,10 @@ inline constexpr size_t ITEMS = 12;
 LACUNA_INLINE size_t least(size_t a, size_t b) { return a < b ? a : b; }
 LACUNA_INLINE size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
-/** As splat, in a form that compilers turn into one load that repeats its element. */
+/** As splat, in the form that GCC turns into one load that repeats its element. */
 LACUNA_INLINE Vec repeat(float value) {
 #if defined(__AVX512F__)
   return bits<Vec>(_mm512_set1_ps(value));
-#elif defined(__GNUC__) || defined(__clang__)
-  return value - Vec{};
 #else
   return splat(value);
 #endif
