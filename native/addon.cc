@@ -52,11 +52,14 @@ class Wait final : public Napi::AsyncWorker {
   Wait(Napi::Env env, std::shared_ptr<Device> device, std::shared_ptr<unsigned char[]> data, size_t size)
       : Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), device_(std::move(device)),
         data_(std::move(data)), size_(size) {}
-  void start(Device::Pending* pending) {
-    pending_.reset(pending);
-    Queue();
+  /** From here on the worker owns itself. */
+  static Napi::Value start(std::unique_ptr<Wait> wait, Device::Pending* pending) {
+    wait->pending_.reset(pending);
+    const Napi::Promise promise = wait->deferred_.Promise();
+    wait->Queue();
+    wait.release();
+    return promise;
   }
-  Napi::Promise promise() const { return deferred_.Promise(); }
 
   void Execute() override {
     try {
@@ -186,11 +189,8 @@ class DeviceObject final : public Napi::ObjectWrap<DeviceObject> {
       // Checked before anything is allocated: the size may be a lie.
       from.check(source);
       std::shared_ptr<unsigned char[]> data(new unsigned char[source.size + 1]);
-      std::unique_ptr<Device::Pending> pending(from.read(source, data.get()));
-      auto* wait = new Wait(info.Env(), device_, std::move(data), source.size);
-      const Napi::Promise promise = wait->promise();
-      wait->start(pending.release());
-      return promise.As<Napi::Value>();
+      auto wait = std::make_unique<Wait>(info.Env(), device_, data, source.size);
+      return Wait::start(std::move(wait), from.read(source, data.get()));
     });
   }
   Napi::Value kernel(const Napi::CallbackInfo& info) {
@@ -237,11 +237,9 @@ class DeviceObject final : public Napi::ObjectWrap<DeviceObject> {
   }
   Napi::Value sync(const Napi::CallbackInfo& info) {
     return guarded(info, [&] {
-      std::unique_ptr<Device::Pending> pending(device(info).sync());
-      auto* wait = new Wait(info.Env(), device_, nullptr, 0);
-      const Napi::Promise promise = wait->promise();
-      wait->start(pending.release());
-      return promise.As<Napi::Value>();
+      Device& all = device(info);
+      auto wait = std::make_unique<Wait>(info.Env(), device_, nullptr, 0);
+      return Wait::start(std::move(wait), all.sync());
     });
   }
   Napi::Value stats(const Napi::CallbackInfo& info) {

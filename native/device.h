@@ -38,8 +38,8 @@ struct Stats {
 };
 
 /**
- * Commands (write, copy, run) return at once and take effect in order; `read` and `sync` wait for all before them and
- * may be called on any thread. Everything else is called on one thread. Throws DeviceException: "handle" for memory
+ * Commands (write, copy, run) return at once and take effect in order. All is called on one thread, but for what `read`
+ * and `sync` return, which may wait on any. Throws DeviceException: "handle" for memory
  * that is not this device's or was freed, "range" for a part that is not inside it, "kernel", "argument", "memory",
  * "failed" where a command given before could not be carried out.
  */

@@ -99,6 +99,17 @@ export async function closeDevices(): Promise<void> {
   webgpu = undefined;
 }
 
+/** The DeviceError that `f` throws or rejects with; fails where there is none. */
+export async function failureOf(f: () => unknown): Promise<DeviceError> {
+  try {
+    await f();
+  } catch (error) {
+    expect(error).toBeInstanceOf(DeviceError);
+    return error as DeviceError;
+  }
+  throw new Error("nothing was thrown");
+}
+
 /** ‖a − b‖ / ‖b‖, or the absolute norm where b is 0; NaN or infinity anywhere in `a` counts as infinite. */
 export function relativeError(a: ArrayLike<number>, b: ArrayLike<number>): number {
   expect(a.length).toBe(b.length);

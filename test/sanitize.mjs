@@ -16,6 +16,7 @@ function step(command, args, env = {}) {
     process.exit(1);
   }
 }
+const compiler = process.env.CXX ?? "g++";
 const build = (folder, option, target) => {
   step("cmake", [
     "-S",
@@ -23,6 +24,7 @@ const build = (folder, option, target) => {
     "-B",
     folder,
     `-D${option}=ON`,
+    `-DCMAKE_CXX_COMPILER=${compiler}`,
     "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
     "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1",
     "-Wno-dev",
@@ -30,7 +32,6 @@ const build = (folder, option, target) => {
   step("cmake", ["--build", folder, "--target", target, "--parallel", `${availableParallelism()}`]);
 };
 
-const compiler = process.env.CXX ?? "g++";
 const asan = spawnSync(compiler, ["-print-file-name=libasan.so"], { encoding: "utf8" }).stdout?.trim() ?? "";
 if (process.platform !== "linux" || spawnSync("cmake", ["--version"]).status !== 0 || !existsSync(asan)) {
   console.log("sanitize: skipped, it needs Linux, CMake and a compiler with sanitizers");

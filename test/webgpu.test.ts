@@ -1,26 +1,16 @@
 import { describe, expect, test } from "vitest";
 import { differentiate } from "../src/autograd.js";
 import { WebGPUBackend } from "../src/backends/webgpu/index.js";
-import { DeviceError, DTypeError } from "../src/errors.js";
+import { DTypeError } from "../src/errors.js";
 import { defineKernel, kernels, linear } from "../src/kernel.js";
 import { add, conv2d, mul, relu, sum } from "../src/ops/index.js";
 import { dispose, run, scope, Tensor } from "../src/tensor.js";
-import { isAsked, webgpuDevice } from "./harness.js";
+import { failureOf, isAsked, webgpuDevice } from "./harness.js";
 
 // What is the backend's own: pooling, batching, splitting, and what it says when something fails.
 
 const present = isAsked("webgpu") && (await webgpuDevice()) !== null;
 const open = (maxBindingBytes?: number) => WebGPUBackend.open(maxBindingBytes === undefined ? {} : { maxBindingBytes });
-
-async function failureOf(run: () => unknown): Promise<DeviceError> {
-  try {
-    await run();
-  } catch (error) {
-    expect(error).toBeInstanceOf(DeviceError);
-    return error as DeviceError;
-  }
-  throw new Error("nothing was thrown");
-}
 
 describe.skipIf(!present)("the WebGPU backend", () => {
   test("a repeated step allocates nothing new and goes out in few submissions", async () => {

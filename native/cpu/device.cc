@@ -178,7 +178,7 @@ unsigned threads_wanted(unsigned asked) {
 class CpuDevice final : public Device {
  public:
   explicit CpuDevice(const Options& options)
-      : isa_(best_isa(options.isa.empty() ? nullptr : options.isa.c_str())),
+      : isa_(best_isa(options.isa)),
         guard_(options.guard),
         threads_(threads_wanted(options.threads)),
         pool_([this](void* memory) { enqueue([memory] { Pool::return_to_system(memory); }); }),
@@ -201,10 +201,10 @@ class CpuDevice final : public Device {
 
   uint64_t alloc(size_t bytes) override {
     const size_t zones = guard_ ? 2 * ZONE : 0;
-    const size_t size = bytes > MOST_BYTES ? bytes : rounded(bytes) + zones;
-    void* memory = bytes > MOST_BYTES ? nullptr : pool_.take(size);
-    if (!memory && bytes <= MOST_BYTES) {  // what lies idle may help
-      pool_.trim();
+    const size_t size = bytes > MOST_BYTES ? 0 : rounded(bytes) + zones;  // what else would overflow
+    void* memory = nullptr;
+    if (bytes <= MOST_BYTES && !(memory = pool_.take(size))) {
+      pool_.trim();  // what lies idle may help
       drain();
       memory = pool_.take(size);
     }
@@ -297,7 +297,6 @@ class CpuDevice final : public Device {
         throw DeviceException("range", std::string(entry.name) + ": views are made of elements of four bytes");
       }
       call.buffers[i] = resolve(views[i]);
-      call.sizes[i] = views[i].size / 4;
     }
     std::memcpy(call.params, params, params_bytes);
     stats_.dispatches++;
@@ -340,7 +339,6 @@ class CpuDevice final : public Device {
   struct Call {
     const Entry* entry;
     void* buffers[MOST_BUFFERS];
-    size_t sizes[MOST_BUFFERS];
     alignas(8) unsigned char params[MOST_PARAMS];
   };
   /** A kernel, or something else to do. */
@@ -351,6 +349,8 @@ class CpuDevice final : public Device {
 
   struct Ticket final : Pending {
     explicit Ticket(CpuDevice& device) : device(device) {}
+    /** The command that reaches it, and the memory that command writes, must not outlive it, whatever was thrown. */
+    ~Ticket() override { wait_reached(); }
     void reach() {
       std::lock_guard lock(device.mutex_);
       reached = true;
@@ -449,7 +449,7 @@ class CpuDevice final : public Device {
     const Entry& entry = *call.entry;
     last_ = entry.name;
     try {
-      entry.call(entry.function, call.params, Args{call.buffers, call.sizes, entry.inputs});
+      entry.call(entry.function, call.params, Args{call.buffers, entry.inputs});
     } catch (const std::bad_alloc&) {
       fail(std::string("no memory for the work space of ") + entry.name);
     }

@@ -1,8 +1,8 @@
 #include "registry.h"
 
 #include <array>
-#include <cstring>
 #include <map>
+#include <stdexcept>
 #include <vector>
 
 namespace lacuna::cpu {
@@ -35,27 +35,20 @@ bool runs_here(Isa isa) {
 void add_kernel(Isa isa, const Entry& entry) { table(isa).emplace(entry.name, entry); }
 
 const char* name_of(Isa isa) {
-#if defined(__aarch64__) || defined(_M_ARM64)
-  if (isa == Isa::portable) return "neon";
-#endif
   static const char* const names[ISAS] = {"portable", "avx2", "avx512"};
   return names[static_cast<int>(isa)];
 }
 
-Isa best_isa(const char* limit) {
+Isa best_isa(const std::string& limit) {
   int widest = ISAS - 1;
-  for (int i = 0; limit && i < ISAS; i++) {
-    if (std::strcmp(limit, name_of(static_cast<Isa>(i))) == 0) widest = i;
+  if (!limit.empty()) {
+    while (widest >= 0 && limit != name_of(static_cast<Isa>(widest))) widest--;
+    if (widest < 0) throw std::invalid_argument("there is no instruction set \"" + limit + "\"");
   }
   for (int i = widest; i > 0; i--) {
     if (runs_here(static_cast<Isa>(i))) return static_cast<Isa>(i);
   }
   return Isa::portable;
-}
-
-const Entry* find_kernel(Isa isa, const std::string& name) {
-  const auto found = table(isa).find(name);
-  return found == table(isa).end() ? nullptr : &found->second;
 }
 
 const Entry* const* all_kernels(Isa isa, size_t& count) {

@@ -5,10 +5,9 @@
 
 namespace lacuna::cpu {
 
-/** Inputs, then outputs, in the order of the contract. Sizes in elements of four bytes. */
+/** Inputs, then outputs, in the order of the contract. */
 struct Args {
   void* const* buffers;
-  const size_t* sizes;
   unsigned inputs;
 
   template <class T = float>
@@ -19,8 +18,6 @@ struct Args {
   T* out(unsigned i) const {
     return static_cast<T*>(buffers[inputs + i]);
   }
-  size_t in_size(unsigned i) const { return sizes[i]; }
-  size_t out_size(unsigned i) const { return sizes[inputs + i]; }
 };
 
 struct Entry {
@@ -35,11 +32,12 @@ struct Entry {
 enum class Isa { portable, avx2, avx512 };
 
 void add_kernel(Isa isa, const Entry& entry);
-/** The widest set that was compiled in and that this processor has. `limit` (for tests) names a narrower one. */
-Isa best_isa(const char* limit);
+/**
+ * The widest set that was compiled in and that this processor has, no wider than what `limit` names, unless that is empty.
+ * Throws std::invalid_argument where it names none.
+ */
+Isa best_isa(const std::string& limit);
 const char* name_of(Isa isa);
-/** Null where there is no such kernel. */
-const Entry* find_kernel(Isa isa, const std::string& name);
 /** Every kernel of the set, sorted by name. */
 const Entry* const* all_kernels(Isa isa, size_t& count);
 

@@ -46,6 +46,15 @@ struct Threads::State {
   std::atomic<unsigned> inside{0};
   std::atomic<bool> failed{false};
 
+  void end() {
+    {
+      std::lock_guard lock(mutex);
+      ending.store(true);
+    }
+    wake.notify_all();
+    for (auto& worker : workers) worker.join();
+  }
+
   void take_pieces() {
     try {
       for (size_t piece = next.fetch_add(1); piece < pieces; piece = next.fetch_add(1)) {
@@ -87,19 +96,17 @@ struct Threads::State {
 };
 
 Threads::Threads(unsigned count) : state_(std::make_unique<State>()) {
-  for (unsigned i = 1; i < count; i++) {
-    state_->workers.emplace_back([this] { state_->work(this); });
+  try {
+    for (unsigned i = 1; i < count; i++) {
+      state_->workers.emplace_back([this] { state_->work(this); });
+    }
+  } catch (...) {  // the system has no more threads: those that run are ended first
+    state_->end();
+    throw;
   }
 }
 
-Threads::~Threads() {
-  {
-    std::lock_guard lock(state_->mutex);
-    state_->ending.store(true);
-  }
-  state_->wake.notify_all();
-  for (auto& worker : state_->workers) worker.join();
-}
+Threads::~Threads() { state_->end(); }
 
 unsigned Threads::count() const { return static_cast<unsigned>(state_->workers.size()) + 1; }
 

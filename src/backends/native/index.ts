@@ -1,4 +1,4 @@
-import { DeviceError, MissingKernelError } from "../../errors.js";
+import { ArgumentError, DeviceError, MissingKernelError } from "../../errors.js";
 import { type AnyKernel, packParams } from "../../kernel.js";
 import type { DType, TensorData } from "../../shape.js";
 import type { Backend, BackendStats, Slot, View } from "../backend.js";
@@ -10,6 +10,7 @@ export type { NativeKernel, NativeOptions } from "./addon.js";
 const BYTES = 4;
 const MOST_BUFFERS = 16;
 const MOST_PARAMS_BYTES = 256;
+const MOST_THREADS = 1024;
 
 /** A device of the native addon. Commands are carried out in order by a thread of its own, which JavaScript runs ahead of. */
 export class NativeBackend implements Backend {
@@ -33,11 +34,14 @@ export class NativeBackend implements Backend {
     this.description = `CPU, ${device.description()}`;
   }
 
-  /** @throws DeviceError where the addon is not built or cannot be loaded. */
+  /** @throws DeviceError where the addon is not built or cannot be loaded; ArgumentError for a wrong number of threads. */
   static open(name: "cpu", options: NativeOptions = {}): NativeBackend {
     const { NativeDevice } = loadAddon(name);
     const asked = process.env.LACUNA_THREADS;
     const threads = options.threads ?? (asked ? Number(asked) : undefined);
+    if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS)) {
+      throw new ArgumentError("open", `threads must be a whole number from 1 to ${MOST_THREADS}, not ${threads}`);
+    }
     const guard = options.guard ?? process.env.LACUNA_GUARD === "1";
     const isa = options.isa ?? process.env.LACUNA_ISA;
     const device = native(
@@ -74,9 +78,9 @@ export class NativeBackend implements Backend {
     this.#types.delete(slot);
     this.#call(() => this.#device.free(slot));
   }
-  write({ slot, offset, size }: View, data: ArrayLike<number>): void {
+  write({ slot, offset }: View, data: ArrayLike<number>): void {
     const Memory = arrayOf(this.#typeOf(slot));
-    const values = data instanceof Memory && data.length === size ? data : Memory.from(data);
+    const values = data instanceof Memory ? data : new Memory(data);
     this.#call(() => this.#device.write(slot, offset * BYTES, values));
   }
   async read({ slot, offset, size }: View): Promise<TensorData> {
