@@ -1,9 +1,9 @@
 // y = mean of each window, over the kernel's size or over the pixels inside the map; and the mean of a whole map.
 //
 // A range owns rows of the result, of y forward and of dx backward (where a pixel gathers from the windows that cover
-// it). Vectors run along the channels; windows are added up row by row. The whole map is a sum over rows (channels.h).
+// it). Vectors run along the channels; windows are added up row by row. The whole map is a sum over rows (column_sums.h).
 #include "channels.h"
-#include "kernel.h"
+#include "column_sums.h"
 
 namespace lacuna::cpu::LACUNA_ISA::avg_pool2d {
 
@@ -19,12 +19,6 @@ struct Finish {
 struct Spread {
   uint32_t images, rows, channels;
 };
-using Index = ptrdiff_t;
-
-size_t rows_in_range(size_t rows, size_t elements) {
-  const size_t least = 16384 / elements + 1, share = (rows + 63) / 64;
-  return least > share ? least : share;
-}
 
 /** Elements of one axis of the map in window o: `begin` … `end` − 1. */
 struct Span {
@@ -44,7 +38,7 @@ void forward(const Params& p, const Args& a) {
   const float* x = a.in(0);
   float* y = a.out(0);
   const size_t channels = p.channels, rows = size_t{p.images} * p.out_h, in_row = p.w * channels;
-  parallel_for(rows, rows_in_range(rows, p.out_w * channels), [&](size_t begin, size_t end) {
+  parallel_for(rows, items_in_range(rows, p.out_w * channels), [&](size_t begin, size_t end) {
     for (size_t row = begin; row < end; row++) {
       const float* image = x + row / p.out_h * p.h * in_row;
       const Span v = window(row % p.out_h, p.stride_h, p.pad_h, p.kernel_h, p.h);
@@ -54,30 +48,15 @@ void forward(const Params& p, const Args& a) {
         const float share =
             static_cast<float>(1.0 / static_cast<double>(p.count_pad ? size_t{p.kernel_h} * p.kernel_w : pixels));
         float* to = y + (row * p.out_w + ox) * channels;
-        const auto mean = [&](size_t c) {
+        channels::each_vector(channels, [&](auto io, size_t c) {
           Vec sum{};
           for (size_t iy = v.begin; iy < v.end; iy++) {
             Vec part{};
-            for (size_t ix = u.begin; ix < u.end; ix++) part += load(image + iy * in_row + ix * channels + c);
+            for (size_t ix = u.begin; ix < u.end; ix++) part += io.load(image + iy * in_row + ix * channels + c);
             sum += part;
           }
-          store(to + c, sum * splat(share));
-        };
-        size_t c = 0;
-        for (; c + LANES <= channels; c += LANES) mean(c);
-        if (c < channels && channels >= LANES) {
-          mean(channels - LANES);  // some again, with the same result
-          continue;
-        }
-        for (; c < channels; c++) {
-          float sum = 0;
-          for (size_t iy = v.begin; iy < v.end; iy++) {
-            float part = 0;
-            for (size_t ix = u.begin; ix < u.end; ix++) part += image[iy * in_row + ix * channels + c];
-            sum += part;
-          }
-          to[c] = sum * share;
-        }
+          io.store(to + c, sum * splat(share));
+        });
       }
     }
   });
@@ -97,41 +76,24 @@ void grad_input(const Params& p, const Args& a) {
   };
   shares(across.data(), p.out_w, p.stride_w, p.pad_w, p.kernel_w, p.w);
   shares(down.data(), p.out_h, p.stride_h, p.pad_h, p.kernel_h, p.h);
-  parallel_for(rows, rows_in_range(rows, p.w * channels), [&](size_t begin, size_t end) {
+  parallel_for(rows, items_in_range(rows, p.w * channels), [&](size_t begin, size_t end) {
     for (size_t row = begin; row < end; row++) {
       const float* image = dy + row / p.h * p.out_h * out_row;
       const Span v = covering(row % p.h, p.stride_h, p.pad_h, p.kernel_h, p.out_h);
       for (size_t ix = 0; ix < p.w; ix++) {
         const Span u = covering(ix, p.stride_w, p.pad_w, p.kernel_w, p.out_w);
         float* to = dx + (row * p.w + ix) * channels;
-        const auto collect = [&](size_t c) {
+        channels::each_vector(channels, [&](auto io, size_t c) {
           Vec sum{};
           for (size_t oy = v.begin; oy < v.end; oy++) {
             Vec part{};
             for (size_t ox = u.begin; ox < u.end; ox++) {
-              part = fma(splat(across[ox]), load(image + oy * out_row + ox * channels + c), part);
+              part = fma(splat(across[ox]), io.load(image + oy * out_row + ox * channels + c), part);
             }
             sum = fma(splat(down[oy]), part, sum);
           }
-          store(to + c, sum);
-        };
-        size_t c = 0;
-        for (; c + LANES <= channels; c += LANES) collect(c);
-        if (c < channels && channels >= LANES) {
-          collect(channels - LANES);
-          continue;
-        }
-        for (; c < channels; c++) {
-          float sum = 0;
-          for (size_t oy = v.begin; oy < v.end; oy++) {
-            float part = 0;
-            for (size_t ox = u.begin; ox < u.end; ox++) {
-              part += across[ox] * image[oy * out_row + ox * channels + c];
-            }
-            sum += down[oy] * part;
-          }
-          to[c] = sum;
-        }
+          io.store(to + c, sum);
+        });
       }
     }
   });
@@ -139,14 +101,13 @@ void grad_input(const Params& p, const Args& a) {
 
 void sum_chunks(const Chunks& p, const Args& a) {
   const size_t channels = p.channels;
-  Scratch<double> result(channels);
   for (size_t item = 0; item < size_t{p.images} * p.chunks; item++) {
     const size_t begin = item % p.chunks * p.chunk_rows;
     const size_t end = begin + p.chunk_rows < p.rows ? begin + p.chunk_rows : p.rows;
     const float* x = a.in(0) + (item / p.chunks * p.rows + begin) * channels;
-    channels::sums<1>(end - begin, channels, {x}, result.data(),
-                      [&](auto io, size_t i, const float* const*, Vec* t) { t[0] = io.load(x + i); });
-    for (size_t c = 0; c < channels; c++) a.out(0)[item * channels + c] = static_cast<float>(result[c]);
+    float* y = a.out(0) + item * channels;
+    column_sums::compute<column_sums::Plain>(x, 1, (end - begin) * channels, channels,
+                                             [y](size_t, size_t c, double sum) { y[c] = static_cast<float>(sum); });
   }
 }
 

@@ -17,13 +17,10 @@ void forward(const ForwardParams& p, const Args& a) {
   const float* targets = p.given ? a.in(1) : nullptr;
   const float* weights = p.weighted ? a.in(2) : nullptr;
   float* partials = a.out(0);
-  size_t share = (size_t{p.count} + p.threads - 1) / p.threads;
-  share = (share + LANES - 1) / LANES * LANES;
-  if (share == 0) share = LANES;
-  parallel_for(p.threads, 16384 / share + 1, [&](size_t first, size_t last) {
+  const Shares shares(p.count, p.threads);
+  parallel_for(p.threads, 16384 / shares.size + 1, [&](size_t first, size_t last) {
     for (size_t t = first; t < last; t++) {
-      const size_t begin = t * share < p.count ? t * share : p.count;
-      const size_t end = begin + share < p.count ? begin + share : p.count;
+      const size_t begin = shares.begin(t), end = shares.end(t);
       double total = 0;
       for (size_t block = begin; block < end; block += BLOCK) {
         const size_t stop = block + BLOCK < end ? block + BLOCK : end;

@@ -21,12 +21,29 @@ struct Part {
   LACUNA_INLINE void store(float* p, Vec v) const { store_part(p, v, count); }
 };
 
-inline size_t period_of(size_t channels) {
+inline size_t period_of(size_t rows, size_t channels) {
   size_t period = 1;
   while (period < LANES && channels * period % LANES != 0) period *= 2;
   if (channels * period > 2048) return 1;  // the repeated factors would not stay in the cache; a tail costs less there
   while (channels * period < 64) period *= 2;
+  while (period > 1 && period > rows) period /= 2;
   return period;
+}
+
+/**
+ * Calls f(io, c) for the vectors of the channels of one pixel. The last one overlaps the one before it where it can: what
+ * it writes again is the same.
+ */
+template <class F>
+LACUNA_INLINE void each_vector(size_t channels, const F& f) {
+  size_t c = 0;
+  for (; c + LANES <= channels; c += LANES) f(Whole{}, c);
+  if (c == channels) return;
+  if (channels > LANES) {
+    f(Whole{}, channels - LANES);
+  } else {
+    f(Part{channels}, size_t{0});
+  }
 }
 
 /**
@@ -35,8 +52,7 @@ inline size_t period_of(size_t channels) {
  */
 template <size_t N, class F>
 void each(size_t rows, size_t channels, const float* const (&vectors)[N], const F& f) {
-  size_t period = period_of(channels);
-  while (period > 1 && period > rows) period /= 2;
+  const size_t period = period_of(rows, channels);
   const size_t width = period * channels;
   Scratch<float> repeated(period > 1 ? N * width : 0);
   const float* factors[N];
@@ -116,8 +132,7 @@ LACUNA_INLINE void join(double before, double& mean, double& m2, double count, d
  * that fit the cache; blocks and ranges are joined in order.
  */
 inline void moments(const float* x, size_t rows, size_t channels, double* mean, double* m2) {
-  size_t period = period_of(channels);
-  while (period > 1 && period > rows) period /= 2;
+  const size_t period = period_of(rows, channels);
   const size_t width = period * channels;
   const size_t whole = rows / period;
   const Ranges ranges(whole, width);
@@ -136,12 +151,8 @@ inline void moments(const float* x, size_t rows, size_t channels, double* mean, 
           float a[TILE * LANES], b[TILE * LANES];
           std::memcpy(a, block_mean, n * sizeof(float));
           std::memcpy(b, block_m2, n * sizeof(float));
-          const double before = static_cast<double>(row - begin), share = count / (before + count);
-          for (size_t k = 0; k < n; k++) {
-            const double d = a[k] - means[j + k];
-            means[j + k] += d * share;
-            m2s[j + k] += b[k] + d * d * before * share;
-          }
+          const double before = static_cast<double>(row - begin), own = static_cast<double>(count);
+          for (size_t k = 0; k < n; k++) join(before, means[j + k], m2s[j + k], own, a[k], b[k]);
         };
         Vec a[TILE], b[TILE];
         size_t j = 0;
@@ -186,8 +197,7 @@ inline void moments(const float* x, size_t rows, size_t channels, double* mean, 
  */
 template <size_t K, size_t N, class F>
 void sums(size_t rows, size_t channels, const float* const (&vectors)[N], double* result, const F& term) {
-  size_t period = period_of(channels);
-  while (period > 1 && period > rows) period /= 2;
+  const size_t period = period_of(rows, channels);
   const size_t width = period * channels;
   const size_t total = rows * channels;
   Scratch<float> repeated(N * width);

@@ -9,6 +9,7 @@
 // chunk holds several taps and zeros stand for what lies outside. Weights are packed once, into panels of NR columns.
 // In dw a range owns a block of output channels, a chunk of (tap, channel), and a part of the pixels where the weights
 // are small; parts are added up in order. Where maps are large, all ranges go through one slab of pixels after another.
+#include "column_sums.h"
 #include "gemm.h"
 
 namespace lacuna::cpu::LACUNA_ISA::conv2d {
@@ -371,13 +372,7 @@ inline void grad_weight(const GradWeightParams& p, const Args& a) {
     for (; slab < slabs; slab++) {
       parallel_for(tasks * parts, ceil_div(tasks * parts, 128), add_tasks);
     }
-    if (parts == 1) continue;
-    parallel_for(size, 16384, [&](size_t first, size_t last) {
-      for (size_t part = 0; part + 1 < parts; part++) {
-        const float* from = partial.data() + part * size;
-        for (size_t i = first; i < last; i++) result[i] += from[i];
-      }
-    });
+    gemm::add_parts(result, partial.data(), size, parts - 1);
   }
 }
 
@@ -409,39 +404,15 @@ struct GradBiasParams {
   uint32_t pixels, cout, pixels_per_split, splits;
 };
 
-/** partials[split, o] = Σ dy[p, o]. Runs of 64 pixels in f32, their sums in double; blocks of runs by range, in order. */
+/** partials[split, o] = Σ dy[p, o] */
 inline void grad_bias(const GradBiasParams& p, const Args& a) {
-  constexpr size_t RUN = 64;
   const size_t cout = p.cout;
-  const size_t grain = ceil_div(ceil_div(65536, cout), RUN) * RUN;
   for (size_t split = 0; split < p.splits; split++) {
     const size_t first = least(p.pixels, split * static_cast<size_t>(p.pixels_per_split));
     const size_t pixels = least(p.pixels, (split + 1) * static_cast<size_t>(p.pixels_per_split)) - first;
-    const float* dy = a.in(0) + first * cout;
-    const size_t step = grain * ceil_div(ceil_div(pixels, grain), 64);
-    const size_t blocks = ceil_div(pixels, step);
-    Scratch<double> sums(blocks * cout + 1);
-    parallel_for(pixels, step, [&](size_t begin, size_t end) {
-      Scratch<float> run(cout);
-      double* sum = sums.data() + begin / step * cout;
-      for (size_t o = 0; o < cout; o++) sum[o] = 0;
-      for (size_t at = begin; at < end; at += RUN) {
-        const size_t count = least(RUN, end - at);
-        gemm::copy_run(run.data(), dy + at * cout, cout);
-        for (size_t i = 1; i < count; i++) {
-          const float* row = dy + (at + i) * cout;
-          float* to = run.data();
-          for (size_t o = 0; o < cout; o++) to[o] += row[o];
-        }
-        for (size_t o = 0; o < cout; o++) sum[o] += run[o];
-      }
-    });
     float* y = a.out(0) + split * cout;
-    for (size_t o = 0; o < cout; o++) {
-      double sum = 0;
-      for (size_t block = 0; block < blocks; block++) sum += sums[block * cout + o];
-      y[o] = static_cast<float>(sum);
-    }
+    column_sums::compute<column_sums::Plain>(a.in(0) + first * cout, 1, pixels * cout, cout,
+                                             [y](size_t, size_t o, double sum) { y[o] = static_cast<float>(sum); });
   }
 }
 
@@ -449,22 +420,11 @@ struct ReduceParams {
   uint32_t count, splits;
 };
 
-/** y[i] = Σ partials[split, i], in double, in order. */
+/** y[i] = Σ partials[split, i] */
 inline void reduce_partials(const ReduceParams& p, const Args& a) {
-  const float* partials = a.in(0);
   float* y = a.out(0);
-  parallel_for(p.count, ceil_div(65536, p.splits ? p.splits : 1), [&](size_t begin, size_t end) {
-    constexpr size_t WIDTH = 64;
-    for (size_t at = begin; at < end; at += WIDTH) {
-      const size_t count = least(WIDTH, end - at);
-      double sums[WIDTH] = {};
-      for (size_t split = 0; split < p.splits; split++) {
-        const float* from = partials + split * p.count + at;
-        for (size_t i = 0; i < count; i++) sums[i] += from[i];
-      }
-      for (size_t i = 0; i < count; i++) y[at + i] = static_cast<float>(sums[i]);
-    }
-  });
+  column_sums::compute<column_sums::Plain>(a.in(0), 1, size_t{p.splits} * p.count, p.count,
+                                           [y](size_t, size_t i, double sum) { y[i] = static_cast<float>(sum); });
 }
 
 const Register kernels[] = {

@@ -111,11 +111,6 @@ void row_of_taps(const Tap* taps, size_t tap_count, Pair* pairs, Index width, In
   }
 }
 
-size_t rows_in_range(size_t rows, size_t elements) {
-  const size_t least = 16384 / elements + 1, share = (rows + 63) / 64;
-  return least > share ? least : share;
-}
-
 void forward(const Forward& params, const Args& a) {
   const Params& p = params.g;
   const size_t m = p.cout / p.cin, taps_all = size_t{p.kh} * p.kw;
@@ -126,7 +121,7 @@ void forward(const Forward& params, const Args& a) {
     for (size_t t = 0; t < taps_all; t++) wt[t * p.cout + o] = w[o * taps_all + t];
   }
   const size_t rows = size_t{p.n} * p.out_height;
-  parallel_for(rows, rows_in_range(rows, size_t{p.out_width} * p.cout), [&](size_t begin, size_t end) {
+  parallel_for(rows, items_in_range(rows, size_t{p.out_width} * p.cout), [&](size_t begin, size_t end) {
     Scratch<Tap> taps(taps_all);
     Scratch<Pair> pairs(taps_all);
     Scratch<float> repeated(m > 1 ? size_t{p.kh} * p.width * p.cout : 0);  // rows of x, a channel for each output
@@ -165,7 +160,7 @@ void grad_input(const Params& p, const Args& a) {
   }
   const size_t rows = size_t{p.n} * p.height;
   const size_t dy_row = size_t{p.out_width} * p.cin;  // of one of the m outputs of each channel
-  parallel_for(rows, rows_in_range(rows, size_t{p.width} * p.cin), [&](size_t begin, size_t end) {
+  parallel_for(rows, items_in_range(rows, size_t{p.width} * p.cin), [&](size_t begin, size_t end) {
     Scratch<Tap> taps(m * taps_all);
     Scratch<Pair> pairs(m * taps_all);
     Scratch<const float*> sources(m * p.kh);
@@ -232,7 +227,7 @@ void grad_weight(const GradWeight& params, const Args& a) {
     const size_t from = split * params.rows_per_split;
     const size_t to = from + params.rows_per_split < all_rows ? from + params.rows_per_split : all_rows;
     const size_t rows = to > from ? to - from : 0;
-    const size_t grain = rows_in_range(rows, size_t{p.out_width} * p.cout);
+    const size_t grain = items_in_range(rows, size_t{p.out_width} * p.cout);
     const size_t ranges = (rows + grain - 1) / grain;
     Scratch<double> partial(ranges * count);  // [ranges, kh, kw, cout]
     parallel_for(rows, grain, [&](size_t begin, size_t end) {

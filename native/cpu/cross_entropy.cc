@@ -18,16 +18,13 @@ void forward(const ForwardParams& p, const Args& a) {
   const float* weights = a.in(2);
   float* partials = a.out(0);
   const size_t classes = p.classes;
-  size_t share = (size_t{p.rows} + p.threads - 1) / p.threads;
-  share = (share + LANES - 1) / LANES * LANES;
-  if (share == 0) share = LANES;
-  const size_t grain = 16384 / (share * classes) + 1;
+  const Shares shares(p.rows, p.threads);
+  const size_t grain = 16384 / (shares.size * classes) + 1;
   parallel_for(p.threads, grain, [&](size_t first, size_t last) {
     Scratch<float> scratch(classes * LANES);
     float* tile = scratch.data();
     for (size_t t = first; t < last; t++) {
-      const size_t begin = t * share < p.rows ? t * share : p.rows;
-      const size_t end = begin + share < p.rows ? begin + share : p.rows;
+      const size_t begin = shares.begin(t), end = shares.end(t);
       double losses = 0, total = 0;
       for (size_t block = begin; block < end; block += BLOCK) {
         const size_t stop = block + BLOCK < end ? block + BLOCK : end;
@@ -95,38 +92,32 @@ void grad_logits(const GradParams& p, const Args& a) {
   float* dlogits = a.out(0);
   const size_t classes = p.classes;
   const float hard = scale * (1 - p.smoothing), soft = scale * p.smoothing / static_cast<float>(classes);
-  parallel_for(p.rows, rows_per_range(p.rows, classes), [&](size_t begin, size_t end) {
-    Scratch<float> scratch(classes * LANES);
-    float* tile = scratch.data();
-    for (size_t row = begin; row < end; row += LANES) {
-      const size_t count = end - row < LANES ? end - row : LANES;
-      load_tile(logits + row * classes, classes, count, tile);
-      const IVec label = load_labels(labels + row, count, p.ignore);
-      const Vec largest = largest_of(tile, classes);
-      Mask valid = splat_int(0);
-      Vec weight = splat(0.0f), sum = splat(0.0f), others = splat(0.0f);
-      for (size_t k = 0; k < classes; k++) {
-        const Mask hit = label == splat_int(static_cast<int32_t>(k));
-        const Vec e = exp(load(tile + k * LANES) - largest);
-        store(tile + k * LANES, e);
-        valid = valid | hit;
-        weight = select(hit, splat(weights[k]), weight);
-        sum += e;
-        others += select(hit, splat(0.0f), e);
-      }
-      const Vec inverse = splat(1.0f) / sum;
-      const Vec by_weight = splat(hard) * weight * inverse;
-      // p - 1 from the other classes: it keeps its digits where p is near 1
-      const Vec at_label = -(by_weight * others);
-      for (size_t k = 0; k < classes; k++) {
-        const Mask hit = label == splat_int(static_cast<int32_t>(k));
-        const Vec e = load(tile + k * LANES);
-        Vec d = select(hit, at_label, e * by_weight);
-        if (p.smoothing > 0) d = fma(splat(soft), fma(e * inverse, splat(p.weight_sum), splat(-weights[k])), d);
-        store(tile + k * LANES, select(valid, d, splat(0.0f)));
-      }
-      store_tile(dlogits + row * classes, classes, count, tile);
+  each_tile(logits, p.rows, classes, 1, [&](size_t row, size_t count, float* tile) {
+    const IVec label = load_labels(labels + row, count, p.ignore);
+    const Vec largest = largest_of(tile, classes);
+    Mask valid = splat_int(0);
+    Vec weight = splat(0.0f), sum = splat(0.0f), others = splat(0.0f);
+    for (size_t k = 0; k < classes; k++) {
+      const Mask hit = label == splat_int(static_cast<int32_t>(k));
+      const Vec e = exp(load(tile + k * LANES) - largest);
+      store(tile + k * LANES, e);
+      valid = valid | hit;
+      weight = select(hit, splat(weights[k]), weight);
+      sum += e;
+      others += select(hit, splat(0.0f), e);
     }
+    const Vec inverse = splat(1.0f) / sum;
+    const Vec by_weight = splat(hard) * weight * inverse;
+    // p - 1 from the other classes: it keeps its digits where p is near 1
+    const Vec at_label = -(by_weight * others);
+    for (size_t k = 0; k < classes; k++) {
+      const Mask hit = label == splat_int(static_cast<int32_t>(k));
+      const Vec e = load(tile + k * LANES);
+      Vec d = select(hit, at_label, e * by_weight);
+      if (p.smoothing > 0) d = fma(splat(soft), fma(e * inverse, splat(p.weight_sum), splat(-weights[k])), d);
+      store(tile + k * LANES, select(valid, d, splat(0.0f)));
+    }
+    store_tile(dlogits + row * classes, classes, count, tile);
   });
 }
 

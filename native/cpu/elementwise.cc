@@ -1,6 +1,5 @@
 // y = f(x), y = a op b, dx = dy · f'(s). A range owns 32,768 elements (8,192 where f is a transcendental function): one
 // pass at the speed of memory. Comparisons are written so that NaN stays NaN.
-#include <bit>
 #include <cmath>
 
 #include "kernel.h"
@@ -202,11 +201,11 @@ void square_root(const Scalars& p, const Args& args) {
 LACUNA_INLINE double log2_of(double size) {
   // size = 2^k m with m in [√½, √2); log2 m = 2/ln 2 artanh((m - 1) / (m + 1))
   const uint64_t root = 0x3fe6a09e667f3bcd;
-  const uint64_t above = std::bit_cast<uint64_t>(size) - root;
+  const uint64_t above = bits<uint64_t>(size) - root;
   // The exponent as a double: its bits (biased, so that they are positive) under those of 2^52.
   const uint64_t biased = (above + (uint64_t{1024} << 52)) >> 52;
-  const double k = std::bit_cast<double>(biased | 0x4330000000000000) - (4503599627370496.0 + 1024);
-  const double m = std::bit_cast<double>((above & 0x000fffffffffffff) + root);
+  const double k = bits<double>(biased | 0x4330000000000000) - (4503599627370496.0 + 1024);
+  const double m = bits<double>((above & 0x000fffffffffffff) + root);
   const double s = (m - 1) / (m + 1);
   const double z = s * s;
   double q = 1.0 / 13;
@@ -233,7 +232,7 @@ LACUNA_INLINE double power_of_2(double t) {
   y = y * r + 0.5;
   y = y * r + 1;
   y = y * r + 1;
-  return std::bit_cast<double>(std::bit_cast<uint64_t>(y) + (std::bit_cast<uint64_t>(shifted) << 52));
+  return bits<double>(bits<uint64_t>(y) + (bits<uint64_t>(shifted) << 52));
 }
 
 /** x to a whole power up to 16 by squares: few roundings; NaN, infinities and signs come out by themselves. */

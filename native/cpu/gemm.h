@@ -186,6 +186,17 @@ void block(size_t m, size_t n, size_t k, const float* a, size_t a_step, const fl
   }
 }
 
+/** y[i] += Σ parts[part, i], part after part. */
+inline void add_parts(float* y, const float* parts, size_t size, size_t count) {
+  if (count == 0) return;
+  parallel_for(size, 16384, [&](size_t first, size_t last) {
+    for (size_t part = 0; part < count; part++) {
+      const float* from = parts + part * size;
+      for (size_t i = first; i < last; i++) y[i] += from[i];
+    }
+  });
+}
+
 /** A cut of [0, count) into `parts` of nearly equal size: where part i begins. */
 LACUNA_INLINE size_t cut(size_t count, size_t parts, size_t i) { return count * i / parts; }
 

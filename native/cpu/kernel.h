@@ -18,6 +18,12 @@ void parallel_for(size_t count, size_t grain, const F& f) {
       const_cast<void*>(static_cast<const void*>(&f)));
 }
 
+/** Items of `elements` each that one range owns: `least` elements or more, and no more than 64 ranges in all. */
+inline size_t items_in_range(size_t items, size_t elements, size_t least = 16384) {
+  const size_t enough = least / elements + 1, share = (items + 63) / 64;
+  return enough > share ? enough : share;
+}
+
 /** `count` elements for the length of a call; not cleared. */
 template <class T>
 class Scratch {

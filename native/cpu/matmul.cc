@@ -103,13 +103,7 @@ inline void multiply(const Params& p, const Args& args) {
       }
     }
   });
-  if (parts == 1) return;
-  parallel_for(m * n, 16384, [&](size_t first, size_t last) {
-    for (size_t part = 0; part + 1 < parts; part++) {
-      const float* from = partial.data() + part * m * n;
-      for (size_t i = first; i < last; i++) y[i] += from[i];
-    }
-  });
+  gemm::add_parts(y, partial.data(), m * n, parts - 1);
 }
 
 inline void multiply_vec4(const Vec4Params& p, const Args& a) { multiply({p.m, p.n, p.k, p.k, 1, p.n, 1}, a); }

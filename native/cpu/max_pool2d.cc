@@ -3,7 +3,7 @@
 // Forward, a range owns rows of y, and vectors run along the channels with the index of the best in a second register.
 // Backward, a range owns rows of dx: a pixel gathers from the windows that cover it, comparing their indices with its
 // own, so nothing is written by two threads.
-#include "kernel.h"
+#include "channels.h"
 
 namespace lacuna::cpu::LACUNA_ISA::max_pool2d {
 
@@ -13,27 +13,24 @@ struct Params {
 };
 using Index = ptrdiff_t;
 
-size_t rows_in_range(size_t rows, size_t elements) {
-  const size_t least = 16384 / elements + 1, share = (rows + 63) / 64;
-  return least > share ? least : share;
-}
-
 struct Tap {
   const float* x;
   int32_t where;
 };
 
-LACUNA_INLINE void best_of(const Tap* taps, size_t count, float* y, uint32_t* index, size_t c) {
-  Vec best = load(taps[0].x + c);
-  IVec where = splat_int(taps[0].where);
+/** Indices move as the bits of floats: nothing is computed with them. */
+template <class IO>
+LACUNA_INLINE void best_of(IO io, const Tap* taps, size_t count, float* y, uint32_t* index, size_t c) {
+  Vec best = io.load(taps[0].x + c);
+  Vec where = bits<Vec>(splat_int(taps[0].where));
   for (size_t t = 1; t < count; t++) {
-    const Vec value = load(taps[t].x + c);
+    const Vec value = io.load(taps[t].x + c);
     const Mask more = value > best;
     best = select(more, value, best);
-    where = (more & splat_int(taps[t].where)) | ((more ^ -1) & where);
+    where = select(more, bits<Vec>(splat_int(taps[t].where)), where);
   }
-  store(y + c, best);
-  std::memcpy(index + c, &where, sizeof(where));
+  io.store(y + c, best);
+  io.store(reinterpret_cast<float*>(index) + c, where);
 }
 
 void forward(const Params& p, const Args& a) {
@@ -41,7 +38,7 @@ void forward(const Params& p, const Args& a) {
   float* y = a.out(0);
   uint32_t* index = a.out<uint32_t>(1);
   const size_t channels = p.channels, rows = size_t{p.images} * p.out_h;
-  parallel_for(rows, rows_in_range(rows, p.out_w * channels), [&](size_t begin, size_t end) {
+  parallel_for(rows, items_in_range(rows, p.out_w * channels), [&](size_t begin, size_t end) {
     Scratch<Tap> taps(size_t{p.kernel_h} * p.kernel_w);
     for (size_t row = begin; row < end; row++) {
       const float* image = x + row / p.out_h * p.h * p.w * channels;
@@ -60,24 +57,9 @@ void forward(const Params& p, const Args& a) {
           }
         }
         const size_t to = (row * p.out_w + ox) * channels;
-        size_t c = 0;
-        for (; c + LANES <= channels; c += LANES) best_of(taps.data(), count, y + to, index + to, c);
-        if (c < channels && channels >= LANES) {
-          best_of(taps.data(), count, y + to, index + to, channels - LANES);  // some again, with the same result
-          continue;
-        }
-        for (; c < channels; c++) {
-          float best = taps[0].x[c];
-          int32_t where = taps[0].where;
-          for (size_t t = 1; t < count; t++) {
-            const float value = taps[t].x[c];
-            const bool more = value > best;
-            best = more ? value : best;
-            where = more ? taps[t].where : where;
-          }
-          y[to + c] = best;
-          index[to + c] = static_cast<uint32_t>(where);
-        }
+        channels::each_vector(channels, [&](auto io, size_t c) {
+          best_of(io, taps.data(), count, y + to, index + to, c);
+        });
       }
     }
   });
@@ -99,7 +81,7 @@ void grad_input(const Params& p, const Args& a) {
     }
     counts[ix] = count;
   }
-  parallel_for(rows, rows_in_range(rows, p.w * channels), [&](size_t begin, size_t end) {
+  parallel_for(rows, items_in_range(rows, p.w * channels), [&](size_t begin, size_t end) {
     Scratch<size_t> windows(size_t{p.kernel_h} * p.kernel_w);
     Scratch<size_t> bands(p.kernel_h);
     for (size_t row = begin; row < end; row++) {
@@ -119,28 +101,14 @@ void grad_input(const Params& p, const Args& a) {
         }
         const int32_t own = static_cast<int32_t>(iy * p.w + ix);
         float* to = dx + (row * p.w + ix) * channels;
-        const auto collect = [&](size_t c) {
+        channels::each_vector(channels, [&](auto io, size_t c) {
           Vec sum{};
           for (size_t k = 0; k < count; k++) {
-            IVec where;
-            std::memcpy(&where, index + windows[k] + c, sizeof(where));
-            sum += select(where == splat_int(own), load(dy + windows[k] + c), Vec{});
+            const Vec where = io.load(reinterpret_cast<const float*>(index) + windows[k] + c);
+            sum += select(bits<IVec>(where) == splat_int(own), io.load(dy + windows[k] + c), Vec{});
           }
-          store(to + c, sum);
-        };
-        size_t c = 0;
-        for (; c + LANES <= channels; c += LANES) collect(c);
-        if (c < channels && channels >= LANES) {
-          collect(channels - LANES);
-          continue;
-        }
-        for (; c < channels; c++) {
-          float sum = 0;
-          for (size_t k = 0; k < count; k++) {
-            sum += index[windows[k] + c] == static_cast<uint32_t>(own) ? dy[windows[k] + c] : 0;
-          }
-          to[c] = sum;
-        }
+          io.store(to + c, sum);
+        });
       }
     }
   });

@@ -44,9 +44,7 @@ void forward(const Forward& p, const Args& a) {
   Scratch<Between> across(p.out_w);
   for (size_t i = 0; i < p.out_w; i++) across[i] = between(i, p.w, p.step_w, p.offset_w, p.scale_w);
   const size_t rows = size_t{p.images} * p.out_h;
-  size_t grain = 32768 / out_row + 1;
-  if (grain < (rows + 63) / 64) grain = (rows + 63) / 64;
-  parallel_for(rows, grain, [&](size_t begin, size_t end) {
+  parallel_for(rows, items_in_range(rows, out_row, 32768), [&](size_t begin, size_t end) {
     Scratch<float> between_rows(in_row + LANES);
     float* from = between_rows.data();
     for (size_t i = 0; i < LANES; i++) from[in_row + i] = 0;  // read by the last vector of a pixel, not used
@@ -108,9 +106,7 @@ void grad_axis(const Axis& p, const Args& a) {
   start[size] = static_cast<uint32_t>(entries);
 
   const size_t items = p.outer * size, total = p.outer * out_size * channels;
-  size_t grain = 16384 / channels + 1;
-  if (grain < (items + 63) / 64) grain = (items + 63) / 64;
-  parallel_for(items, grain, [&](size_t begin, size_t end) {
+  parallel_for(items, items_in_range(items, channels), [&](size_t begin, size_t end) {
     size_t n = begin / size, i = begin % size;
     for (size_t item = begin; item < end; item++) {
       const size_t from = (n * out_size + first[i]) * channels;

@@ -2,18 +2,13 @@
 //
 // Forward copies pixels, and whole rows where an output row repeats the one above. Backward, a range owns rows of dx;
 // each element adds up the rectangle of outputs that copied it: a row of them, then the rows.
-#include "kernel.h"
+#include "channels.h"
 
 namespace lacuna::cpu::LACUNA_ISA::resize_nearest {
 
 struct Params {
   uint32_t images, h, w, channels, out_h, out_w;
 };
-
-size_t rows_in_range(size_t rows, size_t elements) {
-  const size_t least = 32768 / elements + 1, share = (rows + 63) / 64;
-  return least > share ? least : share;
-}
 
 void forward(const Params& p, const Args& a) {
   const float* x = a.in(0);
@@ -22,7 +17,7 @@ void forward(const Params& p, const Args& a) {
   Scratch<size_t> from(p.out_w);
   for (size_t ox = 0; ox < p.out_w; ox++) from[ox] = ox * p.w / p.out_w * channels;
   const size_t rows = size_t{p.images} * p.out_h;
-  parallel_for(rows, rows_in_range(rows, out_row), [&](size_t begin, size_t end) {
+  parallel_for(rows, items_in_range(rows, out_row, 32768), [&](size_t begin, size_t end) {
     size_t last = SIZE_MAX;
     for (size_t row = begin; row < end; row++) {
       const size_t source = row / p.out_h * p.h + row % p.out_h * p.h / p.out_h;
@@ -35,9 +30,7 @@ void forward(const Params& p, const Args& a) {
       const float* pixels = x + source * in_row;
       for (size_t ox = 0; ox < p.out_w; ox++) {
         const float* pixel = pixels + from[ox];
-        size_t c = 0;
-        for (; c + LANES <= channels; c += LANES) store(to + ox * channels + c, load(pixel + c));
-        for (; c < channels; c++) to[ox * channels + c] = pixel[c];
+        channels::each_vector(channels, [&](auto io, size_t c) { io.store(to + ox * channels + c, io.load(pixel + c)); });
       }
     }
   });
@@ -50,7 +43,7 @@ void grad_input(const Params& p, const Args& a) {
   // The first output that copies element i: ⌈i · out / in⌉.
   const auto first_of = [](size_t i, size_t in, size_t out) { return (i * out + in - 1) / in; };
   const size_t rows = size_t{p.images} * p.h;
-  parallel_for(rows, rows_in_range(rows, size_t{p.w} * channels), [&](size_t begin, size_t end) {
+  parallel_for(rows, items_in_range(rows, size_t{p.w} * channels, 32768), [&](size_t begin, size_t end) {
     for (size_t row = begin; row < end; row++) {
       const size_t n = row / p.h, iy = row % p.h;
       const size_t oy = first_of(iy, p.h, p.out_h), oy_end = first_of(iy + 1, p.h, p.out_h);
@@ -58,25 +51,15 @@ void grad_input(const Params& p, const Args& a) {
       for (size_t ix = 0; ix < p.w; ix++) {
         const size_t ox = first_of(ix, p.w, p.out_w), ox_end = first_of(ix + 1, p.w, p.out_w);
         float* to = dx + (row * p.w + ix) * channels;
-        size_t c = 0;
-        for (; c + LANES <= channels; c += LANES) {
+        channels::each_vector(channels, [&](auto io, size_t c) {
           Vec sum{};
           for (size_t v = 0; v < oy_end - oy; v++) {
             Vec part{};
-            for (size_t u = ox; u < ox_end; u++) part += load(top + v * out_row + u * channels + c);
+            for (size_t u = ox; u < ox_end; u++) part += io.load(top + v * out_row + u * channels + c);
             sum += part;
           }
-          store(to + c, sum);
-        }
-        for (; c < channels; c++) {
-          float sum = 0;
-          for (size_t v = 0; v < oy_end - oy; v++) {
-            float part = 0;
-            for (size_t u = ox; u < ox_end; u++) part += top[v * out_row + u * channels + c];
-            sum += part;
-          }
-          to[c] = sum;
-        }
+          io.store(to + c, sum);
+        });
       }
     }
   });

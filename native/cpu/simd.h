@@ -31,6 +31,12 @@ inline constexpr size_t LANES = 4;  // SSE2, NEON, or plain loops
 #else
 #define LACUNA_VECTOR_TYPES 0
 #endif
+// Whether __builtin_shufflevector is there: clang's, and GCC's from version 12.
+#if LACUNA_VECTOR_TYPES && (defined(__clang__) || __GNUC__ >= 12)
+#define LACUNA_SHUFFLE 1
+#else
+#define LACUNA_SHUFFLE 0
+#endif
 
 #if LACUNA_VECTOR_TYPES
 /** LANES floats; + - * / and comparisons work lane by lane, a comparison gives a Mask of 0 and -1. */
@@ -193,11 +199,6 @@ LACUNA_INLINE float sum(Vec v) {
     for (size_t i = 0; i < half; i++) lane[i] += lane[i + half];
   }
   return lane[0];
-}
-LACUNA_INLINE float max_lane(Vec v) {
-  float largest = v[0];
-  for (size_t i = 1; i < LANES; i++) largest = v[i] > largest ? v[i] : largest;
-  return largest;
 }
 
 }  // namespace lacuna::cpu::LACUNA_ISA

@@ -13,17 +13,11 @@ struct Params {
 template <class F>
 void by_tile(const Params& p, const float* x, const float* second, float* y, const F& f) {
   const size_t classes = p.classes;
-  parallel_for(p.rows, rows_per_range(p.rows, classes), [&](size_t begin, size_t end) {
-    Scratch<float> scratch(2 * classes * LANES);
-    float* tile = scratch.data();
+  each_tile(x, p.rows, classes, 2, [&](size_t row, size_t count, float* tile) {
     float* other = tile + classes * LANES;
-    for (size_t row = begin; row < end; row += LANES) {
-      const size_t count = end - row < LANES ? end - row : LANES;
-      load_tile(x + row * classes, classes, count, tile);
-      if (second) load_tile(second + row * classes, classes, count, other);
-      f(tile, other);
-      store_tile(y + row * classes, classes, count, tile);
-    }
+    if (second) load_tile(second + row * classes, classes, count, other);
+    f(tile, other);
+    store_tile(y + row * classes, classes, count, tile);
   });
 }
 

@@ -7,19 +7,11 @@
 #include "kernel.h"
 #include "math.h"
 
-#if LACUNA_VECTOR_TYPES && defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-#define LACUNA_SHUFFLE 1
-#endif
-#endif
-
 namespace lacuna::cpu::LACUNA_ISA {
 
-/** Rows of one parallel range: some 16k elements, 64 ranges at most, whole tiles. */
+/** Rows of one parallel range: whole tiles. */
 inline size_t rows_per_range(size_t rows, size_t classes) {
-  size_t n = (16384 + classes - 1) / classes;
-  if (n < (rows + 63) / 64) n = (rows + 63) / 64;
-  return (n + LANES - 1) / LANES * LANES;
+  return (items_in_range(rows, classes) + LANES - 1) / LANES * LANES;
 }
 
 /** `count` floats, LANES at most: the last vector of a range may be short. */
@@ -32,7 +24,7 @@ LACUNA_INLINE void store_some(float* p, Vec v, size_t count) {
   }
 }
 
-#ifdef LACUNA_SHUFFLE
+#if LACUNA_SHUFFLE
 using Quad = float __attribute__((vector_size(16)));
 LACUNA_INLINE Quad load_quad(const float* p) {
   Quad q;
@@ -109,7 +101,7 @@ inline void load_tile(const float* x, size_t classes, size_t count, float* tile)
     if (classes == 1) return load_narrow<1>(x, tile);
     if (classes == 2) return load_narrow<2>(x, tile);
     if (classes == 3) return load_narrow<3>(x, tile);
-#ifdef LACUNA_SHUFFLE
+#if LACUNA_SHUFFLE
     for (size_t k = 0;;) {
       Vec v[4];
       for (size_t i = 0; i < 4; i++) v[i] = load_quads(x + i * classes + k, classes);
@@ -131,7 +123,7 @@ inline void store_tile(float* x, size_t classes, size_t count, const float* tile
     if (classes == 1) return store_narrow<1>(x, tile);
     if (classes == 2) return store_narrow<2>(x, tile);
     if (classes == 3) return store_narrow<3>(x, tile);
-#ifdef LACUNA_SHUFFLE
+#if LACUNA_SHUFFLE
     for (size_t k = 0;;) {
       Vec v[4];
       for (size_t i = 0; i < 4; i++) v[i] = load(tile + (k + i) * LANES);
@@ -146,6 +138,32 @@ inline void store_tile(float* x, size_t classes, size_t count, const float* tile
     for (size_t k = 0; k < classes; k++) x[l * classes + k] = tile[k * LANES + l];
   }
 }
+
+/**
+ * Calls f(row, count, tile) for tiles of x, `[rows, classes]`, in parallel: `count` rows from `row` on, and memory for
+ * `tiles` tiles, of which the first holds those rows.
+ */
+template <class F>
+void each_tile(const float* x, size_t rows, size_t classes, size_t tiles, const F& f) {
+  parallel_for(rows, rows_per_range(rows, classes), [&](size_t begin, size_t end) {
+    Scratch<float> tile(tiles * classes * LANES);
+    for (size_t row = begin; row < end; row += LANES) {
+      const size_t count = end - row < LANES ? end - row : LANES;
+      load_tile(x + row * classes, classes, count, tile.data());
+      f(row, count, tile.data());
+    }
+  });
+}
+
+/** What partial sum t of `parts` adds up: contiguous, of whole vectors but for the last. */
+struct Shares {
+  size_t items, size;
+  Shares(size_t items, size_t parts) : items(items), size(((items + parts - 1) / parts + LANES - 1) / LANES * LANES) {
+    if (size == 0) size = LANES;
+  }
+  size_t begin(size_t t) const { return t * size < items ? t * size : items; }
+  size_t end(size_t t) const { return begin(t + 1); }
+};
 
 /** Labels of `count` rows; -1, which is no class, for those that are ignored and past the rows. */
 LACUNA_INLINE IVec load_labels(const uint32_t* labels, size_t count, uint32_t ignore) {

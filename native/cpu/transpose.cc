@@ -3,7 +3,7 @@
 // Where the last axis of y is contiguous in x, rows are copied. Else one axis of y is contiguous in x and another (the
 // last) in y: these two are walked in squares of LANES x LANES, which are read and written in whole vectors and turned
 // in registers. A range owns a run of columns of squares, so that both sides stay within few pages.
-#include "kernel.h"
+#include "rows.h"
 
 namespace lacuna::cpu::LACUNA_ISA::transpose {
 
@@ -13,13 +13,7 @@ struct Params {
   uint32_t stride[6];
 };
 
-#if LACUNA_VECTOR_TYPES && (defined(__clang__) || __GNUC__ >= 12)
-#define LACUNA_TURN 1
-#else
-#define LACUNA_TURN 0
-#endif
-
-#if LACUNA_TURN
+#if LACUNA_SHUFFLE
 /** a0 b0 a1 b1 … of the lower halves, and of the upper. */
 LACUNA_INLINE Vec interleave_low(Vec a, Vec b) {
 #if defined(__AVX512F__)
@@ -43,7 +37,7 @@ LACUNA_INLINE Vec interleave_high(Vec a, Vec b) {
 
 /** y[i · y_stride + j] = x[j · x_stride + i] for i, j < LANES. */
 LACUNA_INLINE void turn(const float* x, size_t x_stride, float* y, size_t y_stride) {
-#if LACUNA_TURN
+#if LACUNA_SHUFFLE
   Vec a[LANES], b[LANES];
   for (size_t j = 0; j < LANES; j++) a[j] = load(x + j * x_stride);
   // Interleaving the halves of the list moves each bit of an element's address by one: after log2(LANES) times the row
@@ -119,9 +113,11 @@ void permute(const Params& p, const Args& args) {
       for (size_t i = begin; i < end; i++) {
         size_t source, target;
         position(i, source, target);
-        if (step == 1 && length >= 16) std::memcpy(y + target, x + source, length * sizeof(float));
-        else
+        if (step == 1) {
+          rows::copy(y + target, x + source, length);
+        } else {
           for (size_t k = 0; k < length; k++) y[target + k] = x[source + k * step];
+        }
       }
     });
   }

@@ -21,20 +21,14 @@ void row_norm(const NormParams& p, const Args& a) {
   const float* logits = a.in(0);
   float* norm = a.out(0);
   const size_t classes = p.classes;
-  parallel_for(p.rows, rows_per_range(p.rows, classes), [&](size_t begin, size_t end) {
-    Scratch<float> scratch(classes * LANES);
-    float* tile = scratch.data();
-    for (size_t row = begin; row < end; row += LANES) {
-      const size_t count = end - row < LANES ? end - row : LANES;
-      load_tile(logits + row * classes, classes, count, tile);
-      const Vec largest = largest_of(tile, classes);
-      Vec total = splat(0.0f);
-      for (size_t k = 0; k < classes; k++) total += exp(load(tile + k * LANES) - largest);
-      float pair[2 * LANES];
-      store(pair, largest);
-      store(pair + LANES, splat(1.0f) / total);
-      store_tile(norm + 2 * row, 2, count, pair);
-    }
+  each_tile(logits, p.rows, classes, 1, [&](size_t row, size_t count, const float* tile) {
+    const Vec largest = largest_of(tile, classes);
+    Vec total = splat(0.0f);
+    for (size_t k = 0; k < classes; k++) total += exp(load(tile + k * LANES) - largest);
+    float pair[2 * LANES];
+    store(pair, largest);
+    store(pair + LANES, splat(1.0f) / total);
+    store_tile(norm + 2 * row, 2, count, pair);
   });
 }
 
@@ -45,16 +39,13 @@ struct SumParams {
 /** Calls f(first row, end, the chunk's [classes, 3] sums) for each chunk of each unit. */
 template <class F>
 void by_chunk(const SumParams& p, float* partials, const F& f) {
-  size_t share = (size_t{p.rows} + p.chunks - 1) / p.chunks;
-  share = (share + LANES - 1) / LANES * LANES;
-  if (share == 0) share = LANES;
+  const Shares shares(p.rows, p.chunks);
   const size_t classes = p.classes;
-  parallel_for(size_t{p.units} * p.chunks, 16384 / (share * classes) + 1, [&](size_t first, size_t last) {
+  parallel_for(size_t{p.units} * p.chunks, 16384 / (shares.size * classes) + 1, [&](size_t first, size_t last) {
     Scratch<double> sums(classes * 3);
     for (size_t i = first; i < last; i++) {
       const size_t chunk = i % p.chunks, start = i / p.chunks * p.rows;
-      const size_t begin = chunk * share < p.rows ? chunk * share : p.rows;
-      const size_t end = begin + share < p.rows ? begin + share : p.rows;
+      const size_t begin = shares.begin(chunk), end = shares.end(chunk);
       for (size_t k = 0; k < classes * 3; k++) sums[k] = 0;
       if (begin < end) f(start + begin, start + end, sums.data());
       for (size_t k = 0; k < classes * 3; k++) partials[i * classes * 3 + k] = static_cast<float>(sums[k]);

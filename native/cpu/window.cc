@@ -1,7 +1,7 @@
 // A box inside a larger tensor, seen as [outer, three axes]: cut copies it out, embed puts it into a constant. A range
 // owns rows (the last axis) of the result: copies at the speed of memory. Elements are four bytes whatever their type;
 // `_vec4` counts vectors of four along the last axis.
-#include "kernel.h"
+#include "rows.h"
 
 namespace lacuna::cpu::LACUNA_ISA::window {
 
@@ -15,36 +15,15 @@ struct Embedding {
   T value;
 };
 
-constexpr size_t PIECE = 32768;
-
-LACUNA_INLINE void copy(uint32_t* to, const uint32_t* from, size_t n) {
-  if (n >= 16) std::memcpy(to, from, n * sizeof(uint32_t));
-  else
-    for (size_t i = 0; i < n; i++) to[i] = from[i];
-}
-
-/** Calls f(row, from, to) for pieces of rows: long rows are cut so that every thread has some. */
-template <class F>
-void each_piece(size_t rows, size_t length, const F& f) {
-  const size_t pieces = length > 2 * PIECE ? (length + PIECE - 1) / PIECE : 1;
-  const size_t size = pieces > 1 ? PIECE : length;
-  parallel_for(rows * pieces, pieces > 1 ? 1 : PIECE / (length + 1) + 1, [&](size_t begin, size_t end) {
-    for (size_t i = begin; i < end; i++) {
-      const size_t row = i / pieces, from = i % pieces * size;
-      f(row, from, from + size < length ? from + size : length);
-    }
-  });
-}
-
 template <size_t WIDTH>
 void cut(const Box& p, const Args& args) {
   const uint32_t* x = args.in<uint32_t>(0);
   uint32_t* y = args.out<uint32_t>(0);
   const size_t part = p.part[2] * WIDTH, whole = p.whole[2] * WIDTH, start = p.start[2] * WIDTH;
-  each_piece(size_t{p.outer} * p.part[0] * p.part[1], part, [&](size_t row, size_t from, size_t to) {
+  rows::each_piece(size_t{p.outer} * p.part[0] * p.part[1], part, [&](size_t row, size_t from, size_t to) {
     const size_t j = row % p.part[1], i = row / p.part[1] % p.part[0], o = row / p.part[1] / p.part[0];
     const size_t source = (o * p.whole[0] + i + p.start[0]) * p.whole[1] + j + p.start[1];
-    copy(y + row * part + from, x + source * whole + start + from, to - from);
+    rows::copy(y + row * part + from, x + source * whole + start + from, to - from);
   });
 }
 
@@ -58,7 +37,7 @@ void embed(const Embedding<T>& e, const Args& args) {
   const auto fill = [&](uint32_t* to, size_t n) {
     for (size_t k = 0; k < n; k++) to[k] = value;
   };
-  each_piece(size_t{p.outer} * p.whole[0] * p.whole[1], whole, [&](size_t row, size_t from, size_t to) {
+  rows::each_piece(size_t{p.outer} * p.whole[0] * p.whole[1], whole, [&](size_t row, size_t from, size_t to) {
     uint32_t* target = y + row * whole;
     // Below start where the row lies before the window: the difference wraps, and is then too large.
     const size_t j = row % p.whole[1] - p.start[1], i = row / p.whole[1] % p.whole[0] - p.start[0];
@@ -68,7 +47,7 @@ void embed(const Embedding<T>& e, const Args& args) {
     const size_t first = inside(start), last = inside(start + part);
     const uint32_t* source = x + ((o * p.part[0] + i) * p.part[1] + j) * part;
     fill(target + from, first - from);
-    copy(target + first, source + (first - start), last - first);
+    rows::copy(target + first, source + (first - start), last - first);
     fill(target + last, to - last);
   });
 }
