@@ -1,5 +1,5 @@
 // The whole N-API surface, the same for every native device and every op: open, alloc, free, write, copy, read, run,
-// sync, stats, dispose. JavaScript (src/backends/native/) knows shapes and types; here arguments and handles are checked,
+// capture, replay, sync, stats, dispose. JavaScript (src/backends/native/) knows shapes and types; here arguments and handles are checked,
 // so that no call, however wrong, reaches memory that is not the device's.
 #include <napi.h>
 
@@ -7,9 +7,15 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <vector>
 
-#include "cpu/device.h"
 #include "device.h"
+#if defined(LACUNA_CPU)
+#include "cpu/device.h"
+#endif
+#if defined(LACUNA_CUDA)
+#include "cuda/device.h"
+#endif
 
 namespace lacuna {
 namespace {
@@ -103,32 +109,43 @@ class DeviceObject final : public Napi::ObjectWrap<DeviceObject> {
                            InstanceMethod<&DeviceObject::kernel>("kernel"),
                            InstanceMethod<&DeviceObject::kernels>("kernels"),
                            InstanceMethod<&DeviceObject::run>("run"),
+                           InstanceMethod<&DeviceObject::allow_tf32>("allowTf32"),
+                           InstanceMethod<&DeviceObject::begin_capture>("beginCapture"),
+                           InstanceMethod<&DeviceObject::end_capture>("endCapture"),
+                           InstanceMethod<&DeviceObject::replay>("replay"),
+                           InstanceMethod<&DeviceObject::free_graph>("freeGraph"),
                            InstanceMethod<&DeviceObject::sync>("sync"),
                            InstanceMethod<&DeviceObject::stats>("stats"),
                            InstanceMethod<&DeviceObject::dispose>("dispose"),
                        });
   }
 
-  /** new NativeDevice("cpu", { threads?, guard?, isa? }) */
+  /** new NativeDevice("cpu" or "cuda", { threads?, guard?, isa?, reverse?, memory? }) */
   explicit DeviceObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DeviceObject>(info) {
     const Napi::Env env = info.Env();
     if (info.Length() < 1 || !info[0].IsString()) throw error_of(env, "argument", "a device's name is a string");
     const std::string name = info[0].As<Napi::String>();
-    if (name != "cpu") throw error_of(env, "unavailable", "this build has no device \"" + name + "\"");
-    cpu::Options options;
-    if (info.Length() > 1 && info[1].IsObject()) {
-      const auto given = info[1].As<Napi::Object>();
-      const Napi::Value threads = given.Get("threads"), guard = given.Get("guard"), isa = given.Get("isa");
-      if (threads.IsNumber()) {
-        const double count = threads.As<Napi::Number>().DoubleValue();
-        if (!(count >= 1 && count <= 1024)) throw error_of(env, "argument", "threads must be 1 to 1,024");
-        options.threads = static_cast<unsigned>(count);
-      }
-      options.guard = guard.IsBoolean() && guard.As<Napi::Boolean>();
-      if (isa.IsString()) options.isa = isa.As<Napi::String>();
-    }
+    const auto given = info.Length() > 1 && info[1].IsObject() ? info[1].As<Napi::Object>() : Napi::Object::New(env);
     try {
-      device_ = cpu::open(options);
+      if (name == "cpu") {
+#if defined(LACUNA_CPU)
+        device_ = cpu::open({static_cast<unsigned>(number(given, "threads", 1, 1024, 0)), flag(given, "guard"),
+                             given.Get("isa").IsString() ? std::string(given.Get("isa").As<Napi::String>()) : ""});
+#else
+        throw std::runtime_error("this addon has only the host device of the CUDA kernels, for tests");
+#endif
+      } else if (name == "cuda") {
+#if defined(LACUNA_CUDA)
+        device_ = cuda::open({flag(given, "guard"), flag(given, "reverse"),
+                              static_cast<size_t>(number(given, "memory", 0, 9007199254740991.0, 0))});
+#else
+        throw std::runtime_error("the native addon was built without CUDA: `LACUNA_CUDA=on npm run native` builds it, given nvcc");
+#endif
+      } else {
+        throw std::runtime_error("there is no device \"" + name + "\"");
+      }
+    } catch (const Napi::Error&) {
+      throw;
     } catch (const std::exception& failure) {
       throw error_of(env, "unavailable", failure.what());
     }
@@ -152,6 +169,17 @@ class DeviceObject final : public Napi::ObjectWrap<DeviceObject> {
       throw error_of(info.Env(), "memory", "no memory");
     }
   }
+  static bool flag(const Napi::Object& given, const char* name) {
+    const Napi::Value value = given.Get(name);
+    return value.IsBoolean() && value.As<Napi::Boolean>();
+  }
+  static double number(const Napi::Object& given, const char* name, double least, double most, double otherwise) {
+    const Napi::Value value = given.Get(name);
+    if (!value.IsNumber()) return otherwise;
+    const double count = value.As<Napi::Number>().DoubleValue();
+    if (count >= least && count <= most) return count;
+    throw error_of(given.Env(), "argument", std::string(name) + " is out of range");
+  }
   static View view(const Napi::CallbackInfo& info, size_t first) {
     return {whole(info, first, "handle"), whole(info, first + 1, "offset"), whole(info, first + 2, "size")};
   }
@@ -159,10 +187,12 @@ class DeviceObject final : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value description(const Napi::CallbackInfo& info) {
     return Napi::String::New(info.Env(), device(info).description());
   }
+  /** (bytes, number of the type, f32 where absent) -> handle */
   Napi::Value alloc(const Napi::CallbackInfo& info) {
-    const uint64_t bytes = whole(info, 0, "bytes");
+    const uint64_t bytes = whole(info, 0, "bytes"), type = info.Length() > 1 ? whole(info, 1, "type") : 0;
+    if (type > static_cast<uint64_t>(Type::bf16)) throw error_of(info.Env(), "argument", "there is no such type");
     return guarded(info, [&] {
-      return Napi::Number::New(info.Env(), static_cast<double>(device(info).alloc(bytes)));
+      return Napi::Number::New(info.Env(), static_cast<double>(device(info).alloc(bytes, static_cast<Type>(type))));
     });
   }
   void free(const Napi::CallbackInfo& info) {
@@ -211,7 +241,7 @@ class DeviceObject final : public Napi::ObjectWrap<DeviceObject> {
   }
   /** (kernel, Float64Array of handle, offset, bytes for each buffer, how many buffers, Uint8Array of parameters, their bytes) */
   void run(const Napi::CallbackInfo& info) {
-    constexpr size_t MOST = 16;
+    constexpr size_t MOST = MOST_BUFFERS;
     const uint64_t number = whole(info, 0, "kernel"), count = whole(info, 2, "buffers"), size = whole(info, 4, "bytes");
     if (info.Length() < 2 || !info[1].IsTypedArray() ||
         info[1].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
@@ -234,6 +264,47 @@ class DeviceObject final : public Napi::ObjectWrap<DeviceObject> {
       views[i] = {static_cast<uint64_t>(parts[0]), static_cast<size_t>(parts[1]), static_cast<size_t>(parts[2])};
     }
     guarded(info, [&] { device(info).run(static_cast<int>(number), views, count, params.data, size); });
+  }
+  void allow_tf32(const Napi::CallbackInfo& info) {
+    if (info.Length() < 1 || !info[0].IsBoolean()) throw error_of(info.Env(), "argument", "allowed or not is a boolean");
+    guarded(info, [&] { device(info).allow_tf32(info[0].As<Napi::Boolean>()); });
+  }
+  void begin_capture(const Napi::CallbackInfo& info) {
+    guarded(info, [&] { device(info).begin_capture(); });
+  }
+  /** (keep) -> graph */
+  Napi::Value end_capture(const Napi::CallbackInfo& info) {
+    const bool keep = info.Length() > 0 && info[0].IsBoolean() && info[0].As<Napi::Boolean>();
+    return guarded(info, [&] {
+      return Napi::Number::New(info.Env(), static_cast<double>(device(info).end_capture(keep)));
+    });
+  }
+  /** (graph, Float64Array of number of the run and bytes of its parameters for each patch, Uint8Array of parameters) */
+  void replay(const Napi::CallbackInfo& info) {
+    const uint64_t graph = whole(info, 0, "graph");
+    if (info.Length() < 2 || !info[1].IsTypedArray() ||
+        info[1].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
+      throw error_of(info.Env(), "argument", "patches must be a Float64Array");
+    }
+    const Bytes numbers = bytes_of(info, 1, "patches");
+    const Bytes params = bytes_of(info, 2, "parameters");
+    std::vector<Device::Patch> patches;
+    size_t used = 0;
+    for (size_t at = 0; at + 2 * sizeof(double) <= numbers.size; at += 2 * sizeof(double)) {
+      double parts[2];
+      std::memcpy(parts, numbers.data + at, sizeof(parts));
+      if (!(parts[0] >= 0 && parts[0] < 4294967296.0 && parts[1] >= 0 && parts[1] <= static_cast<double>(params.size - used))) {
+        throw error_of(info.Env(), "argument", "fewer parameters than were announced");
+      }
+      const auto size = static_cast<size_t>(parts[1]);
+      patches.push_back({static_cast<size_t>(parts[0]), params.data + used, size});
+      used += size;
+    }
+    guarded(info, [&] { device(info).replay(graph, patches.data(), patches.size()); });
+  }
+  void free_graph(const Napi::CallbackInfo& info) {
+    const uint64_t graph = whole(info, 0, "graph");
+    guarded(info, [&] { device(info).free_graph(graph); });
   }
   Napi::Value sync(const Napi::CallbackInfo& info) {
     return guarded(info, [&] {

@@ -7,14 +7,14 @@ import { ArgumentError, DeviceError, LacunaError } from "./errors.js";
 export type Device = Backend;
 
 /** Backends in order of preference, on a machine with a GPU. The reference works everywhere, slowly. */
-export const backendNames: readonly BackendName[] = ["webgpu", "cpu", "reference"];
+export const backendNames: readonly BackendName[] = ["cuda", "webgpu", "cpu", "reference"];
 
 /** Of the backend that is opened; the others' are ignored. */
 export type OpenOptions = WebGPUOptions & NativeOptions;
 
 /**
- * Opens a device. Without a name: the environment variable `LACUNA_DEVICE`, else the first of these that opens: `webgpu`
- * on a GPU, `cpu`, `webgpu` on a software adapter, `reference`. Dispose of it, or let `using` do so, when its tensors are
+ * Opens a device. Without a name: the environment variable `LACUNA_DEVICE`, else the first of these that opens: `cuda`,
+ * `webgpu` on a GPU, `cpu`, `webgpu` on a software adapter, `reference`. Dispose of it, or let `using` do so, when its tensors are
  * no longer needed.
  * @throws DeviceError where the named backend cannot be opened; ArgumentError for a name that does not exist.
  */
@@ -22,6 +22,7 @@ export async function open(name?: BackendName, options: OpenOptions = {}): Promi
   const asked = name ?? fromEnvironment();
   if (asked) return openNamed(asked, options);
   const order: [BackendName, OpenOptions][] = [
+    ["cuda", options],
     ["webgpu", { ...options, hardware: true }],
     ["cpu", options],
     ["webgpu", options],
@@ -43,8 +44,9 @@ async function openNamed(name: BackendName, options: OpenOptions): Promise<Devic
   switch (name) {
     case "webgpu":
       return (await import("./backends/webgpu/index.js")).WebGPUBackend.open(options);
+    case "cuda":
     case "cpu":
-      return (await import("./backends/native/index.js")).NativeBackend.open("cpu", options);
+      return (await import("./backends/native/index.js")).NativeBackend.open(name, options);
     case "reference":
       return new (await import("./backends/reference/index.js")).ReferenceBackend();
     default:
@@ -86,6 +88,7 @@ function choiceOf(reports: readonly DeviceReport[]): [name: BackendName, why: st
   const asked = fromEnvironment();
   if (asked) return [asked, "LACUNA_DEVICE names it"];
   const available = (name: BackendName) => reports.find((report) => report.name === name && report.available);
+  if (available("cuda")) return ["cuda", "it is an NVIDIA GPU"];
   const gpu = available("webgpu");
   if (gpu && !gpu.software) return ["webgpu", "it is a GPU"];
   if (available("cpu")) return ["cpu", gpu ? "WebGPU is software here, and slower" : "there is no WebGPU adapter"];

@@ -1,6 +1,6 @@
-/** IEEE 754 binary16 <-> numbers, round to nearest even. Node 20 has no Float16Array. */
 const scratch = new DataView(new ArrayBuffer(4));
 
+/** A number as IEEE 754 binary16, rounded to nearest even. Node 20 has no Float16Array. */
 export function toHalfBits(value: number): number {
   scratch.setFloat32(0, value);
   const bits = scratch.getUint32(0);
@@ -29,4 +29,17 @@ export function fromHalfBits(bits: number): number {
   if (exponent === 0) return sign * significand * 2 ** -24;
   if (exponent === 31) return significand ? Number.NaN : sign * Number.POSITIVE_INFINITY;
   return sign * (1 + significand / 1024) * 2 ** (exponent - 15);
+}
+
+/** A number as bfloat16 (the upper half of an f32), rounded to nearest even. */
+export function toBfloatBits(value: number): number {
+  scratch.setFloat32(0, value);
+  const bits = scratch.getUint32(0);
+  if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fff; // NaN
+  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
+}
+
+export function fromBfloatBits(bits: number): number {
+  scratch.setUint32(0, bits << 16);
+  return scratch.getFloat32(0);
 }

@@ -1,5 +1,7 @@
-/** Element types. `f16` is storage only: kernels compute in f32. Integers are 32 bits wide. */
-export type DType = "f32" | "f16" | "i32" | "u32";
+/**
+ * Element types. `f16` (WebGPU) and `bf16` (CUDA) are storage only: kernels compute in f32. Integers are 32 bits wide.
+ */
+export type DType = "f32" | "f16" | "bf16" | "i32" | "u32";
 export type Shape = readonly number[];
 
 /** What a tensor is, without where it lives. */
@@ -8,15 +10,15 @@ export interface Spec {
   readonly dtype: DType;
 }
 
-/** What reading a tensor gives. f16 arrives as Float32Array; f32 as Float64Array on the reference backend only. */
+/** What reading a tensor gives. Halves arrive as Float32Array; f32 as Float64Array on the reference backend only. */
 export type TensorData = Float32Array | Float64Array | Int32Array | Uint32Array;
 
-export const isFloat = (dtype: DType): boolean => dtype === "f32" || dtype === "f16";
+export const isFloat = (dtype: DType): boolean => dtype === "f32" || dtype === "f16" || dtype === "bf16";
 
 /** Number of elements; 1 for a scalar. */
 export const sizeOf = (shape: Shape): number => shape.reduce((a, b) => a * b, 1);
 
-export const bytesPerElement = (dtype: DType): number => (dtype === "f16" ? 2 : 4);
+export const bytesPerElement = (dtype: DType): number => (dtype === "f16" || dtype === "bf16" ? 2 : 4);
 
 export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((size, i) => size === b[i]);
 

@@ -1,7 +1,7 @@
 import type { Backend, Slot, View } from "./backends/backend.js";
 import { ArgumentError, DisposedError, DTypeError, OperandError, ScopeError, ShapeError } from "./errors.js";
 import { type AnyKernel, defineKernel, type Kernel, linear, type ParamSchema, type ParamsOf } from "./kernel.js";
-import { bytesPerElement, type DType, type Shape, type Spec, sizeOf, type TensorData } from "./shape.js";
+import { bytesPerElement, type DType, isFloat, type Shape, type Spec, sizeOf, type TensorData } from "./shape.js";
 
 /** Device memory shared by a tensor, its views and the tape. Counted here, never by the user. */
 class Storage {
@@ -60,7 +60,7 @@ export class Tensor implements Disposable {
 
   /**
    * A tensor with the given values, in row-major order.
-   * @throws ShapeError where the number of values is not the product of `shape`; DTypeError where the device has no f16.
+   * @throws ShapeError where the number of values is not the product of `shape`; DTypeError where the device does not have the type.
    */
   static from(device: Backend, data: ArrayLike<number>, shape: Shape = [data.length], dtype: DType = "f32"): Tensor {
     const t = Tensor.uninitialised(device, { shape, dtype });
@@ -87,7 +87,7 @@ export class Tensor implements Disposable {
   static full(device: Backend, shape: Shape, value: number, dtype: DType = "f32"): Tensor {
     const t = Tensor.uninitialised(device, { shape, dtype });
     if (t.size > 0) {
-      const kernel = dtype === "f32" || dtype === "f16" ? fillConstant : fillInteger;
+      const kernel = isFloat(dtype) ? fillConstant : fillInteger;
       device.run(kernel, [], [t.view], { count: t.size, value });
     }
     return t;

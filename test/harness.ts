@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { expect } from "vitest";
 import { differentiate } from "../src/autograd.js";
 import type { Backend } from "../src/backends/backend.js";
@@ -5,7 +6,7 @@ import { NativeBackend } from "../src/backends/native/index.js";
 import { ReferenceBackend } from "../src/backends/reference/index.js";
 import { WebGPUBackend } from "../src/backends/webgpu/index.js";
 import { DeviceError } from "../src/errors.js";
-import { fromHalfBits, toHalfBits } from "../src/half.js";
+import { fromBfloatBits, fromHalfBits, toBfloatBits, toHalfBits } from "../src/half.js";
 import { type DType, isFloat, type Shape, sizeOf, type TensorData } from "../src/shape.js";
 import { dispose, scope, Tensor } from "../src/tensor.js";
 
@@ -55,6 +56,8 @@ let reference: ReferenceBackend | undefined;
 let webgpu: Promise<WebGPUBackend | null> | undefined;
 let openWebGPU: WebGPUBackend | null = null;
 let cpu: NativeBackend | null | undefined;
+let host: NativeBackend | null | undefined;
+let hostBackwards: NativeBackend | null | undefined;
 
 export const referenceDevice = (): Backend => (reference ??= new ReferenceBackend());
 
@@ -81,18 +84,41 @@ export function cpuDevice(): NativeBackend | null {
   }
   return cpu;
 }
+/** The addon in which the CUDA kernels run on the CPU: test/run.mjs builds it. */
+export const hostAddon =
+  process.env.LACUNA_HOST_ADDON ?? fileURLToPath(new URL("../build/host/lacuna.node", import.meta.url));
+const openHost = (reverse: boolean): NativeBackend | null => {
+  if (!isAsked("host")) return null;
+  try {
+    return NativeBackend.open("cuda", { addon: hostAddon, guard: true, reverse });
+  } catch (error) {
+    if (!(error instanceof DeviceError && error.failure === "unavailable")) throw error;
+    return null;
+  }
+};
+/** The CUDA kernels on the CPU, with guard zones; null where that addon is not built. */
+export function hostDevice(): NativeBackend | null {
+  if (host === undefined) host = openHost(false);
+  return host;
+}
+/** The same with the turns of threads and blocks backwards: other bits from it show a race. */
+export function hostDeviceBackwards(): NativeBackend | null {
+  if (hostBackwards === undefined) hostBackwards = openHost(true);
+  return hostBackwards;
+}
 /** Every device of this run, the reference first. */
 export async function allDevices(): Promise<Backend[]> {
-  return [referenceDevice(), cpuDevice(), await webgpuDevice()].filter((d) => d !== null);
+  return [referenceDevice(), cpuDevice(), hostDevice(), await webgpuDevice()].filter((d) => d !== null);
 }
-export const openDevices = (): Backend[] => [reference, cpu, openWebGPU].filter((d) => d !== undefined && d !== null);
-/** Before they go, the CPU device looks at its guard zones once more. */
+export const openDevices = (): Backend[] =>
+  [reference, cpu, host, hostBackwards, openWebGPU].filter((d) => d !== undefined && d !== null);
+/** Before they go, native devices look at their guard zones once more. */
 export async function closeDevices(): Promise<void> {
   try {
-    await cpu?.sync();
+    await Promise.all([cpu?.sync(), host?.sync(), hostBackwards?.sync()]);
   } finally {
-    cpu?.dispose();
-    cpu = undefined;
+    for (const device of [cpu, host, hostBackwards]) device?.dispose();
+    cpu = host = hostBackwards = undefined;
   }
   openWebGPU?.dispose();
   openWebGPU = null;
@@ -133,7 +159,9 @@ export interface CheckOptions {
   readonly cpuTolerance?: number;
   /** Largest relative error of the reference's gradients against finite differences in float64. */
   readonly gradcheck?: number;
-  /** Also run with every f32 operand in f16 on WebGPU (tolerance 1e-2). */
+  /** The same for the CUDA kernels. */
+  readonly cudaTolerance?: number;
+  /** Also run with every f32 operand in f16 on WebGPU (tolerance 1e-2), and in bf16 by the CUDA kernels (2e-2). */
   readonly half?: boolean;
   /** PyTorch's answer: output (first one), and gradients of sum(output * weights) per `wrt`. */
   readonly golden?: { readonly output?: readonly number[]; readonly gradients?: readonly (readonly number[])[] };
@@ -157,11 +185,11 @@ async function evaluate(
   fn: Op,
   operands: readonly Operand[],
   wrt: readonly number[],
-  half: boolean,
+  half: "f16" | "bf16" | null,
 ): Promise<Outcome> {
   const { add, cast, mul, sum } = await import("../src/ops/index.js");
   const made = operands.map(({ data, shape, dtype = "f32" }) =>
-    half && dtype === "f32" ? Tensor.from(device, data, shape, "f16") : Tensor.from(device, data, shape, dtype),
+    half && dtype === "f32" ? Tensor.from(device, data, shape, half) : Tensor.from(device, data, shape, dtype),
   );
   let outputs: Tensor[] = [];
   const project = () => {
@@ -203,7 +231,7 @@ async function evaluate(
  */
 export async function checkOp(fn: Op, operands: readonly Operand[], options: CheckOptions = {}): Promise<void> {
   const wrt = options.wrt ?? operands.flatMap((o, i) => ((o.dtype ?? "f32") === "f32" ? [i] : []));
-  const expected = await evaluate(referenceDevice(), fn, operands, wrt, false);
+  const expected = await evaluate(referenceDevice(), fn, operands, wrt, null);
   for (const data of [...expected.outputs, ...expected.gradients]) {
     expect(
       data.every((v) => !Number.isNaN(v)),
@@ -223,25 +251,41 @@ export async function checkOp(fn: Op, operands: readonly Operand[], options: Che
 
   const cpu = cpuDevice();
   if (cpu) {
-    const got = await evaluate(cpu, fn, operands, wrt, false);
+    const got = await evaluate(cpu, fn, operands, wrt, null);
     compare(got, expected, options.cpuTolerance ?? 2e-6, "cpu");
-    expect(await evaluate(cpu, fn, operands, wrt, false), "the same bits twice on cpu").toEqual(got);
+    expect(await evaluate(cpu, fn, operands, wrt, null), "the same bits twice on cpu").toEqual(got);
+  }
+
+  const [cuda, backwards] = [hostDevice(), hostDeviceBackwards()];
+  if (cuda && backwards) {
+    const got = await evaluate(cuda, fn, operands, wrt, null);
+    compare(got, expected, options.cudaTolerance ?? 5e-6, "cuda");
+    expect(await evaluate(backwards, fn, operands, wrt, null), "the same bits in any order of threads").toEqual(got);
+    if (options.half) {
+      const wanted = await evaluate(referenceDevice(), fn, rounded(operands, "bf16"), wrt, null);
+      const halves = await evaluate(cuda, fn, operands, wrt, "bf16");
+      compare(halves, wanted, 2e-2, "cuda bf16");
+      expect(await evaluate(backwards, fn, operands, wrt, "bf16"), "the same bits in bf16").toEqual(halves);
+    }
   }
 
   const gpu = await webgpuDevice();
   if (!gpu) return;
-  const got = await evaluate(gpu, fn, operands, wrt, false);
+  const got = await evaluate(gpu, fn, operands, wrt, null);
   compare(got, expected, options.tolerance ?? 1e-5, "webgpu");
-  const again = await evaluate(gpu, fn, operands, wrt, false);
+  const again = await evaluate(gpu, fn, operands, wrt, null);
   expect(again, "the same bits twice").toEqual(got);
   if (options.half && gpu.supports("f16")) {
-    const rounded = operands.map((o) => ({
-      ...o,
-      data: (o.dtype ?? "f32") === "f32" ? o.data.map((v) => fromHalfBits(toHalfBits(v))) : o.data,
-    }));
-    const wanted = await evaluate(referenceDevice(), fn, rounded, wrt, false);
-    compare(await evaluate(gpu, fn, operands, wrt, true), wanted, 1e-2, "webgpu f16");
+    const wanted = await evaluate(referenceDevice(), fn, rounded(operands, "f16"), wrt, null);
+    compare(await evaluate(gpu, fn, operands, wrt, "f16"), wanted, 1e-2, "webgpu f16");
   }
+}
+
+/** The operands with values that the half type holds exactly. */
+function rounded(operands: readonly Operand[], half: "f16" | "bf16"): Operand[] {
+  const round =
+    half === "f16" ? (v: number) => fromHalfBits(toHalfBits(v)) : (v: number) => fromBfloatBits(toBfloatBits(v));
+  return operands.map((o) => ((o.dtype ?? "f32") === "f32" ? { ...o, data: o.data.map(round) } : o));
 }
 
 function compare(got: Outcome, expected: Outcome, tolerance: number, who: string): void {
@@ -265,7 +309,7 @@ async function checkGradients(
   const device = referenceDevice();
   const eps = 1e-5;
   const at = async (changed: readonly Operand[]) => {
-    const { outputs } = await evaluate(device, fn, changed, [], false);
+    const { outputs } = await evaluate(device, fn, changed, [], null);
     let total = 0;
     outputs.forEach((y, i) => {
       if (y instanceof Float64Array) {

@@ -167,7 +167,7 @@ describe.skipIf(!present)("the CPU device", () => {
 });
 
 describe.skipIf(!present)("the addon's surface", () => {
-  const { NativeDevice } = present ? loadAddon("cpu") : { NativeDevice: null as never };
+  const { NativeDevice } = present ? loadAddon("cpu", undefined) : { NativeDevice: null as never };
   const open: NativeDevice[] = [];
   const native = (): NativeDevice => {
     const device = new NativeDevice("cpu", { threads: 1, guard: true });

@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -34,10 +34,30 @@ function cpu() {
   }
 }
 
+/** Builds the addon in which the CUDA kernels run on the CPU (native/host), and loads it. */
+function host() {
+  const folder = join(root, "build/host");
+  const cmake = (...args) => spawnSync("cmake", args, { cwd: root, encoding: "utf8" });
+  if (cmake("--version").status !== 0) return "skipped: no CMake was found";
+  const configured = cmake("-S", ".", "-B", folder, "-DLACUNA_HOST=ON", "-DCMAKE_BUILD_TYPE=Release", "-Wno-dev");
+  const { status, stdout, stderr } =
+    configured.status === 0
+      ? cmake("--build", folder, "--target", "addon", "--parallel", `${availableParallelism()}`)
+      : configured;
+  if (status !== 0) {
+    console.error(`${stdout}\n${stderr}`);
+    process.exit(1);
+  }
+  const device = new (createRequire(import.meta.url)(join(folder, "lacuna.node")).NativeDevice)("cuda", {});
+  device.dispose();
+  return "runs: the CUDA kernels compiled for the CPU, threads forwards and backwards, with guard zones";
+}
+
 console.log("backends under test");
 console.log("  reference  runs: float64 loops, checked against PyTorch's figures and finite differences");
 console.log("  null       runs: Dawn compiles every shader and checks its layout, with no driver");
 console.log(`  cpu        ${cpu()}`);
+console.log(`  host       ${host()}`);
 console.log(`  webgpu     ${await webgpu()}`);
 
 const scratch = mkdtempSync(join(tmpdir(), "lacuna-test-"));

@@ -7,16 +7,14 @@
 #include <cstring>
 #include <deque>
 #include <functional>
-#include <map>
 #include <mutex>
 #include <new>
-#include <set>
 #include <thread>
-#include <unordered_map>
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
 
+#include "../memory.h"
 #include "registry.h"
 #include "threads.h"
 
@@ -24,11 +22,6 @@ namespace lacuna::cpu {
 namespace {
 
 constexpr size_t ALIGNMENT = 64;
-/** Bytes before and after every allocation when `guard` is on, and what they hold. */
-constexpr size_t ZONE = 256;
-constexpr unsigned char CANARY = 0xA5;
-/** Fresh memory when `guard` is on: a NaN, so that what a kernel leaves out is seen. */
-constexpr unsigned char POISON = 0xFF;
 /** JavaScript waits when it is this many commands ahead. */
 constexpr size_t MOST_QUEUED = 8192;
 
@@ -44,132 +37,6 @@ void return_large_blocks() {
 #endif
 }
 
-size_t rounded(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
-
-/**
- * Memory in segments from the system, cut to what is asked for: the smallest free block that is large enough is split,
- * and a block that is given back joins its free neighbours. So the blocks of a step fit those of the step before it,
- * whatever their sizes, and steps after the first ask the system for nothing. Handing a block on at once is safe, as
- * commands run in order.
- */
-class Pool {
- public:
-  /** `release` is told which segments go back to the system; it does so once the commands that use them have run. */
-  explicit Pool(std::function<void(void*)> release) : release_(std::move(release)) {}
-  ~Pool() {
-    for (const auto& [memory, size] : segments_) return_to_system(memory);
-  }
-  static void return_to_system(void* memory) { ::operator delete(memory, std::align_val_t(ALIGNMENT)); }
-
-  /** Null where the system has no more. */
-  void* take(size_t bytes) {
-    const size_t size = rounded(bytes == 0 ? 1 : bytes);
-    auto found = free_.lower_bound({size, nullptr});
-    if (found == free_.end()) {
-      if (!grow(size)) return nullptr;
-      found = free_.lower_bound({size, nullptr});
-    }
-    const auto [block_size, block] = *found;
-    free_.erase(found);
-    blocks_[block] = {size, false};
-    if (block_size > size) add_free(block + size, block_size - size);
-    used_ += size;
-    if (used_ > most_used_) most_used_ = used_;
-    return block;
-  }
-
-  void give(void* memory) {
-    auto at = blocks_.find(static_cast<unsigned char*>(memory));
-    unsigned char* block = at->first;
-    size_t size = at->second.size;
-    used_ -= size;
-    const auto next = std::next(at);
-    if (next != blocks_.end() && next->second.free && !segments_.count(next->first)) {
-      size += next->second.size;
-      free_.erase({next->second.size, next->first});
-      blocks_.erase(next);
-    }
-    if (at != blocks_.begin() && !segments_.count(block)) {
-      const auto before = std::prev(at);
-      if (before->second.free) {
-        free_.erase({before->second.size, before->first});
-        size += before->second.size;
-        block = before->first;
-        blocks_.erase(at);
-      }
-    }
-    add_free(block, size);
-    const auto segment = segments_.find(block);
-    if (segment != segments_.end() && segment->second == size && reserved_ - used_ > most_used_) drop(segment);
-  }
-
-  /** Gives every segment without a block in use back to the system. */
-  void trim() {
-    for (auto segment = segments_.begin(); segment != segments_.end();) {
-      const auto next = std::next(segment);
-      const Block& block = blocks_.at(segment->first);
-      if (block.free && block.size == segment->second) drop(segment);
-      segment = next;
-    }
-  }
-  size_t reserved() const { return reserved_; }
-
- private:
-  struct Block {
-    size_t size;
-    bool free;
-  };
-  using Segments = std::map<unsigned char*, size_t>;
-
-  void add_free(unsigned char* block, size_t size) {
-    blocks_[block] = {size, true};
-    free_.insert({size, block});
-  }
-  /** A new segment: an eighth of what is in use, or what is asked for; its pages cost nothing before they are touched. */
-  bool grow(size_t size) {
-    constexpr size_t LEAST = size_t{1} << 20, MOST = size_t{64} << 20;
-    size_t wanted = used_ / 8 < LEAST ? LEAST : used_ / 8 > MOST ? MOST : rounded(used_ / 8);
-    if (wanted < size) wanted = size;
-    void* memory = ::operator new(wanted, std::align_val_t(ALIGNMENT), std::nothrow);
-    if (!memory) memory = ::operator new(wanted = size, std::align_val_t(ALIGNMENT), std::nothrow);
-    if (!memory) return false;
-    auto* segment = static_cast<unsigned char*>(memory);
-    segments_[segment] = wanted;
-    reserved_ += wanted;
-    add_free(segment, wanted);
-    return true;
-  }
-  void drop(Segments::iterator segment) {
-    free_.erase({segment->second, segment->first});
-    blocks_.erase(segment->first);
-    reserved_ -= segment->second;
-    release_(segment->first);
-    segments_.erase(segment);
-  }
-
-  const std::function<void(void*)> release_;
-  Segments segments_;                              // where each begins, and its size
-  std::map<unsigned char*, Block> blocks_;         // all of them, by address: neighbours of one segment follow each other
-  std::set<std::pair<size_t, unsigned char*>> free_;
-  size_t used_ = 0, most_used_ = 0, reserved_ = 0;
-};
-
-struct Allocation {
-  unsigned char* block;  // what the pool gave, with the zones where there are any
-  size_t block_size;
-  unsigned char* data;
-  size_t size;
-};
-
-/** Handles of different devices never agree: the upper 21 bits of 53 number the device. */
-uint64_t first_handle() {
-  static std::mutex mutex;
-  static uint64_t devices = 0;
-  std::lock_guard lock(mutex);
-  devices = devices % ((1u << 20) - 1) + 1;
-  return devices << 32;
-}
-
 unsigned threads_wanted(unsigned asked) {
   const unsigned here = std::thread::hardware_concurrency();
   return asked > 0 ? asked : here > 0 ? here : 1;
@@ -181,8 +48,13 @@ class CpuDevice final : public Device {
       : isa_(best_isa(options.isa)),
         guard_(options.guard),
         threads_(threads_wanted(options.threads)),
-        pool_([this](void* memory) { enqueue([memory] { Pool::return_to_system(memory); }); }),
-        next_(first_handle()),
+        pool_(std::make_shared<Pool>(Segments{
+            ALIGNMENT, size_t{64} << 20,
+            [](size_t size) { return ::operator new(size, std::align_val_t(ALIGNMENT), std::nothrow); },
+            [this](void* memory, bool idle) {
+              if (idle) return return_to_system(memory);
+              enqueue([memory] { return_to_system(memory); });
+            }})),
         executor_([this] { execute(); }) {}
 
   ~CpuDevice() override {
@@ -199,48 +71,32 @@ class CpuDevice final : public Device {
            (threads_.count() == 1 ? " thread" : " threads");
   }
 
-  uint64_t alloc(size_t bytes) override {
-    const size_t zones = guard_ ? 2 * ZONE : 0;
-    const size_t size = bytes > MOST_BYTES ? 0 : rounded(bytes) + zones;  // what else would overflow
-    void* memory = nullptr;
-    if (bytes <= MOST_BYTES && !(memory = pool_.take(size))) {
-      pool_.trim();  // what lies idle may help
+  uint64_t alloc(size_t bytes, Type type) override {
+    Allocation made = Handles::take(pool_, bytes, type, guard_);
+    if (!made.block) {
+      pool_->trim();  // what lies idle may help
       drain();
-      memory = pool_.take(size);
+      made = Handles::take(pool_, bytes, type, guard_);
     }
-    if (!memory) {
-      throw DeviceException("memory", "no memory for " + std::to_string(bytes) + " bytes beside the " +
-                                          std::to_string(stats_.bytes) + " in use");
-    }
-    auto* block = static_cast<unsigned char*>(memory);
-    const Allocation made{block, size, block + zones / 2, bytes};
+    if (!made.block) throw handles_.no_memory(bytes);
     if (guard_) {
       enqueue([made] {
         std::memset(made.block, CANARY, made.block_size);
         std::memset(made.data, POISON, made.size);
       });
     }
-    allocations_.emplace(next_, made);
-    stats_.live++;
-    stats_.bytes += bytes;
-    if (stats_.bytes > stats_.peak_bytes) stats_.peak_bytes = stats_.bytes;
-    return next_++;
+    return handles_.add(std::move(made));
   }
 
   void free(uint64_t handle) override {
-    const auto found = allocations_.find(handle);
-    if (found == allocations_.end()) throw DeviceException("handle", no_such(handle));
-    const Allocation freed = found->second;
-    allocations_.erase(found);
-    stats_.live--;
-    stats_.bytes -= freed.size;
+    const Allocation freed = handles_.remove(handle);
     // Commands that use it come before whatever will use the block next.
     if (guard_) enqueue([this, freed] { check_zones(freed); });
-    pool_.give(freed.block);
+    freed.pool->give(freed.block);
   }
 
   void write(const View& target, const void* data) override {
-    unsigned char* to = resolve(target);
+    unsigned char* to = handles_.resolve(target);
     auto* staged = static_cast<unsigned char*>(::operator new(target.size, std::nothrow));
     if (!staged) throw DeviceException("memory", "no memory to hold " + std::to_string(target.size) + " bytes");
     if (target.size > 0) std::memcpy(staged, data, target.size);
@@ -251,8 +107,8 @@ class CpuDevice final : public Device {
   }
 
   void copy(const View& source, const View& target) override {
-    const unsigned char* from = resolve(source);
-    unsigned char* to = resolve(target);
+    const unsigned char* from = handles_.resolve(source);
+    unsigned char* to = handles_.resolve(target);
     if (source.size != target.size) throw DeviceException("range", "source and target differ in size");
     enqueue([from, to, size = source.size] { std::memmove(to, from, size); });
   }
@@ -281,32 +137,19 @@ class CpuDevice final : public Device {
     const Entry* const* entries = all_kernels(isa_, kernels);
     if (kernel < 0 || static_cast<size_t>(kernel) >= kernels) throw DeviceException("kernel", "no such kernel");
     const Entry& entry = *entries[kernel];
-    if (count != entry.inputs + entry.outputs || count > MOST_BUFFERS) {
-      throw DeviceException("argument", std::string(entry.name) + " takes " + std::to_string(entry.inputs) +
-                                            " inputs and " + std::to_string(entry.outputs) + " outputs, not " +
-                                            std::to_string(count) + " buffers");
-    }
-    if (params_bytes != entry.params_bytes || params_bytes > MOST_PARAMS) {
-      throw DeviceException("argument", std::string(entry.name) + " takes " + std::to_string(entry.params_bytes) +
-                                            " bytes of parameters, not " + std::to_string(params_bytes));
-    }
+    check_call(entry, views, count, params_bytes);
     Call call;
     call.entry = &entry;
-    for (size_t i = 0; i < count; i++) {
-      if (views[i].offset % 4 != 0 || views[i].size % 4 != 0) {
-        throw DeviceException("range", std::string(entry.name) + ": views are made of elements of four bytes");
-      }
-      call.buffers[i] = resolve(views[i]);
-    }
+    for (size_t i = 0; i < count; i++) call.buffers[i] = handles_.resolve(views[i]);
     std::memcpy(call.params, params, params_bytes);
-    stats_.dispatches++;
+    dispatches_++;
     enqueue(call);
   }
 
-  void check(const View& view) const override { resolve(view); }
+  void check(const View& view) const override { handles_.resolve(view); }
 
   Pending* read(const View& source, void* data) override {
-    const unsigned char* from = resolve(source);
+    const unsigned char* from = handles_.resolve(source);
     auto* ticket = new Ticket(*this);
     enqueue([from, data, size = source.size, ticket] {
       std::memcpy(data, from, size);
@@ -318,7 +161,7 @@ class CpuDevice final : public Device {
   Pending* sync() override {
     auto* ticket = new Ticket(*this);
     if (guard_) {
-      for (const auto& [handle, allocation] : allocations_) {
+      for (const auto& [handle, allocation] : handles_.all()) {
         enqueue([this, allocation = allocation] { check_zones(allocation); });
       }
     }
@@ -327,15 +170,14 @@ class CpuDevice final : public Device {
   }
 
   Stats stats() const override {
-    Stats now = stats_;
-    now.reserved = pool_.reserved();
+    Stats now;
+    handles_.count(now);
+    now.reserved = pool_->reserved();
+    now.dispatches = dispatches_;
     return now;
   }
 
  private:
-  static constexpr size_t MOST_BYTES = SIZE_MAX / 4;
-  static constexpr size_t MOST_BUFFERS = 16;
-  static constexpr size_t MOST_PARAMS = 256;
   struct Call {
     const Entry* entry;
     void* buffers[MOST_BUFFERS];
@@ -373,31 +215,10 @@ class CpuDevice final : public Device {
     bool reached = false;
   };
 
-  static std::string no_such(uint64_t handle) {
-    return "there is no memory " + std::to_string(handle) + " on this device: freed, or of another device";
-  }
-
-  unsigned char* resolve(const View& view) const {
-    const auto found = allocations_.find(view.handle);
-    if (found == allocations_.end()) throw DeviceException("handle", no_such(view.handle));
-    const Allocation& allocation = found->second;
-    if (view.offset > allocation.size || view.size > allocation.size - view.offset) {
-      throw DeviceException("range", "bytes " + std::to_string(view.offset) + " to " +
-                                         std::to_string(view.offset + view.size) + " are not inside an allocation of " +
-                                         std::to_string(allocation.size));
-    }
-    return allocation.data + view.offset;
-  }
+  static void return_to_system(void* memory) { ::operator delete(memory, std::align_val_t(ALIGNMENT)); }
 
   void check_zones(const Allocation& allocation) {
-    const unsigned char* end = allocation.block + allocation.block_size;
-    const auto damaged = [](const unsigned char* from, const unsigned char* to) {
-      for (; from < to; from++) {
-        if (*from != CANARY) return true;
-      }
-      return false;
-    };
-    if (damaged(allocation.block, allocation.data) || damaged(allocation.data + allocation.size, end)) {
+    if (allocation.damaged(allocation.block)) {
       fail(std::string("a kernel wrote outside an allocation of ") + std::to_string(allocation.size) +
            " bytes; the last one was " + last_);
     }
@@ -458,10 +279,9 @@ class CpuDevice final : public Device {
   const Isa isa_;
   const bool guard_;
   Threads threads_;
-  Pool pool_;
-  std::unordered_map<uint64_t, Allocation> allocations_;
-  uint64_t next_;
-  Stats stats_;
+  std::shared_ptr<Pool> pool_;
+  Handles handles_;
+  uint64_t dispatches_ = 0;
 
   std::mutex mutex_;  // of all that follows
   std::condition_variable arrived_, drained_, reached_;

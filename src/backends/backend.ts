@@ -1,7 +1,7 @@
 import type { AnyKernel } from "../kernel.js";
 import type { DType, TensorData } from "../shape.js";
 
-export type BackendName = "webgpu" | "cpu" | "reference";
+export type BackendName = "cuda" | "webgpu" | "cpu" | "reference";
 /** A handle on device memory. */
 export type Slot = number;
 

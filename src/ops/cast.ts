@@ -17,6 +17,13 @@ const conversion = <const N extends string>(name: `cast.${N}`) =>
 const kernels = {
   "f32 f16": conversion("cast.f32_to_half"),
   "f16 f32": conversion("cast.half_to_f32"),
+  // the same kernels: a device has f16 or bf16, and knows the types of its buffers
+  get "f32 bf16"() {
+    return this["f32 f16"];
+  },
+  get "bf16 f32"() {
+    return this["f16 f32"];
+  },
   "f32 i32": conversion("cast.f32_to_i32"),
   "f32 u32": conversion("cast.f32_to_u32"),
   "i32 f32": conversion("cast.i32_to_f32"),
@@ -28,7 +35,7 @@ const isDirect = (key: string): key is keyof typeof kernels => key in kernels;
 
 /**
  * The same values in another type. Float to integer drops the fraction and saturates; i32 and u32 keep their bits.
- * The gradient passes between float types. @throws DTypeError where the device has no f16
+ * The gradient passes between float types. @throws DTypeError where the device does not have the type
  */
 export function cast(x: Tensor, dtype: DType): Tensor {
   if (x.dtype === dtype) return differentiable([x], [], x.alias(), (dy) => [dy]);
@@ -36,7 +43,7 @@ export function cast(x: Tensor, dtype: DType): Tensor {
   if (!isDirect(key)) {
     if (x.dtype === "f32" || dtype === "f32")
       throw new ArgumentError("cast", `no way from ${x.dtype} to ${dtype}`, { x: x.spec });
-    return scope(() => cast(cast(x, "f32"), dtype)); // f16 to and from the integers
+    return scope(() => cast(cast(x, "f32"), dtype)); // halves to and from the integers
   }
   const [y] = run(kernels[key], [x], [{ shape: x.shape, dtype }], { count: x.size });
   const from = x.dtype;

@@ -3,7 +3,8 @@ import { DeviceError } from "../../errors.js";
 /** What native/addon.cc exports. Views are in bytes; what it throws is an Error with a `code`. */
 export interface NativeDevice {
   description(): string;
-  alloc(bytes: number): number;
+  /** `type`: its number in `TYPES`, f32 where it is absent. */
+  alloc(bytes: number, type?: number): number;
   free(handle: number): void;
   write(handle: number, offset: number, data: NodeJS.TypedArray): void;
   copy(source: number, sourceOffset: number, target: number, targetOffset: number, bytes: number): void;
@@ -13,6 +14,14 @@ export interface NativeDevice {
   kernels(): NativeKernel[];
   /** `views` holds handle, offset and bytes of each buffer, inputs first. */
   run(kernel: number, views: Float64Array, buffers: number, params: Uint8Array, paramsBytes: number): void;
+  /** Lets products of f32 be rounded to tf32 on the way in, where the device has that. */
+  allowTf32(allowed: boolean): void;
+  beginCapture(): void;
+  /** The number of the graph of all commands since `beginCapture`; none is made where `keep` is false. */
+  endCapture(keep: boolean): number;
+  /** `patches`: the number of a `run` in the graph, and the bytes of its new parameters, for each; `params` holds those. */
+  replay(graph: number, patches: Float64Array, params: Uint8Array): void;
+  freeGraph(graph: number): void;
   sync(): Promise<void>;
   stats(): { live: number; bytes: number; peakBytes: number; reserved: number; dispatches: number };
   dispose(): void;
@@ -33,6 +42,12 @@ export interface NativeOptions {
   readonly guard?: boolean;
   /** The widest instruction set to use ("portable", "avx2", "avx512"): for tests. Default: the best there is. */
   readonly isa?: string;
+  /** The addon to load. Default: what `LACUNA_ADDON` names, or what `npm ci` built. */
+  readonly addon?: string;
+  /** On the host device of the CUDA kernels: threads take their turns backwards, so that races show. For tests. */
+  readonly reverse?: boolean;
+  /** On the host device of the CUDA kernels: bytes that it has. For tests. */
+  readonly memory?: number;
 }
 
 interface Addon {
@@ -44,13 +59,13 @@ interface Addon {
  * so that a bundle for the browser can hold this file.
  * @throws DeviceError "unavailable", with the reason and what to do.
  */
-export function loadAddon(backend: string): Addon {
+export function loadAddon(backend: string, file: string | undefined): Addon {
   if (typeof process === "undefined" || !process.versions?.node) {
     throw new DeviceError(backend, "unavailable", "native devices need Node");
   }
   const require = process.getBuiltinModule("node:module").createRequire(import.meta.url);
   try {
-    return require(process.env.LACUNA_ADDON ?? "../../../build/Release/lacuna.node") as Addon;
+    return require(file ?? process.env.LACUNA_ADDON ?? "../../../build/Release/lacuna.node") as Addon;
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === "MODULE_NOT_FOUND";
     const reason = missing

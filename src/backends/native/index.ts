@@ -1,13 +1,14 @@
 import { ArgumentError, DeviceError, MissingKernelError } from "../../errors.js";
+import { fromBfloatBits, toBfloatBits } from "../../half.js";
 import { type AnyKernel, packParams } from "../../kernel.js";
-import type { DType, TensorData } from "../../shape.js";
+import { bytesPerElement, type DType, type TensorData } from "../../shape.js";
 import type { Backend, BackendStats, Slot, View } from "../backend.js";
 import { loadAddon, type NativeDevice, type NativeKernel, type NativeOptions } from "./addon.js";
 
 export type { NativeKernel, NativeOptions } from "./addon.js";
 
-/** Elements of every type of a native device are four bytes wide. */
-const BYTES = 4;
+/** Element types by the numbers that native/device.h gives them. */
+const TYPES: readonly DType[] = ["f32", "i32", "u32", "bf16"];
 const MOST_BUFFERS = 16;
 const MOST_PARAMS_BYTES = 256;
 const MOST_THREADS = 1024;
@@ -27,16 +28,16 @@ export class NativeBackend implements Backend {
   #open = true;
 
   private constructor(
-    readonly name: "cpu",
+    readonly name: "cpu" | "cuda",
     device: NativeDevice,
   ) {
     this.#device = device;
-    this.description = `CPU, ${device.description()}`;
+    this.description = `${name.toUpperCase()}, ${device.description()}`;
   }
 
   /** @throws DeviceError where the addon is not built or cannot be loaded; ArgumentError for a wrong number of threads. */
-  static open(name: "cpu", options: NativeOptions = {}): NativeBackend {
-    const { NativeDevice } = loadAddon(name);
+  static open(name: "cpu" | "cuda", options: NativeOptions = {}): NativeBackend {
+    const { NativeDevice } = loadAddon(name, options.addon);
     const asked = process.env.LACUNA_THREADS;
     const threads = options.threads ?? (asked ? Number(asked) : undefined);
     if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS)) {
@@ -66,10 +67,11 @@ export class NativeBackend implements Backend {
   }
 
   supports(dtype: DType): boolean {
-    return dtype !== "f16";
+    return dtype === "bf16" ? this.name === "cuda" : dtype !== "f16";
   }
   alloc(elements: number, dtype: DType): Slot {
-    const slot = this.#call(() => this.#device.alloc(elements * BYTES), { bytes: elements * BYTES });
+    const bytes = elements * bytesPerElement(dtype);
+    const slot = this.#call(() => this.#device.alloc(bytes, TYPES.indexOf(dtype)), { bytes });
     this.#types.set(slot, dtype);
     return slot;
   }
@@ -79,17 +81,18 @@ export class NativeBackend implements Backend {
     this.#call(() => this.#device.free(slot));
   }
   write({ slot, offset }: View, data: ArrayLike<number>): void {
-    const Memory = arrayOf(this.#typeOf(slot));
-    const values = data instanceof Memory ? data : new Memory(data);
-    this.#call(() => this.#device.write(slot, offset * BYTES, values));
+    const type = this.#typeOf(slot);
+    this.#call(() => this.#device.write(slot, offset * bytesPerElement(type), asMemory(type, data)));
   }
   async read({ slot, offset, size }: View): Promise<TensorData> {
-    const Memory = arrayOf(this.#typeOf(slot));
-    return new Memory(await this.#settled(() => this.#device.read(slot, offset * BYTES, size * BYTES)));
+    const type = this.#typeOf(slot);
+    const bytes = bytesPerElement(type);
+    return fromMemory(type, await this.#settled(() => this.#device.read(slot, offset * bytes, size * bytes)));
   }
   copy(source: View, target: View): void {
-    const [from, to] = [source.offset * BYTES, target.offset * BYTES];
-    this.#call(() => this.#device.copy(source.slot, from, target.slot, to, source.size * BYTES));
+    const bytes = bytesPerElement(this.#typeOf(source.slot));
+    const [from, to] = [source.offset * bytes, target.offset * bytes];
+    this.#call(() => this.#device.copy(source.slot, from, target.slot, to, source.size * bytes));
   }
   run(
     kernel: AnyKernel,
@@ -102,9 +105,10 @@ export class NativeBackend implements Backend {
     let at = 0;
     for (const list of [inputs, outputs]) {
       for (const { slot, offset, size } of list) {
+        const bytes = bytesPerElement(this.#typeOf(slot));
         views[at] = slot;
-        views[at + 1] = offset * BYTES;
-        views[at + 2] = size * BYTES;
+        views[at + 1] = offset * bytes;
+        views[at + 2] = size * bytes;
         at += 3;
       }
     }
@@ -150,6 +154,16 @@ export class NativeBackend implements Backend {
 }
 
 const arrayOf = (dtype: DType) => (dtype === "i32" ? Int32Array : dtype === "u32" ? Uint32Array : Float32Array);
+
+function asMemory(dtype: DType, data: ArrayLike<number>): NodeJS.TypedArray {
+  if (dtype === "bf16") return Uint16Array.from(data, toBfloatBits);
+  const Memory = arrayOf(dtype);
+  return data instanceof Memory ? data : new Memory(data);
+}
+function fromMemory(dtype: DType, memory: ArrayBuffer): TensorData {
+  if (dtype === "bf16") return Float32Array.from(new Uint16Array(memory), fromBfloatBits);
+  return new (arrayOf(dtype))(memory);
+}
 
 function native<T>(backend: string, f: () => T, details: Readonly<Record<string, number>> = {}): T {
   try {
