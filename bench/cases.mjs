@@ -14,7 +14,7 @@
  * @typedef {Named & { op: "conv2d", x: Map4, w: readonly number[], stride: number, padding: number, dilation: number,
  *   groups: number, image: boolean }} Convolution `image`: x is the network's input and takes no gradient.
  */
-/** @typedef {Named & { op: "batchNorm" | "softmax", x: Map4 }} Pointwise */
+/** @typedef {Named & { op: "batchNorm" | "batchNormRelu" | "softmax", x: Map4 }} Pointwise */
 /** @typedef {Named & { op: "resizeBilinear", x: Map4, size: readonly [number, number], alignCorners: boolean }} Resize */
 /** @typedef {Named & { op: "crossEntropy" | "tversky", x: Map4 }} Loss Of logits x and as many labels as pixels. */
 /** @typedef {Named & { op: "step", x: Map4, classes: number, width: number, lr: number, weightDecay: number }} Step */
@@ -53,7 +53,7 @@ const depthwise = (x, dilation) => ({
   bars: { both: 1.5 },
 });
 
-/** @param {"batchNorm" | "softmax"} op @param {Map4} x @returns {Pointwise} */
+/** @param {Pointwise["op"]} op @param {Map4} x @returns {Pointwise} */
 const pointwise = (op, x) => ({ name: `${op} ${x.join("x")}`, op, x, bars: { both: 1 } });
 
 /** @param {Map4} x @param {readonly [number, number]} size @param {boolean} alignCorners @returns {Resize} */
@@ -93,6 +93,7 @@ export const cases = [
   ...[1, 6, 12].map((dilation) => depthwise([2, 33, 33, 960], dilation)),
   pointwise("batchNorm", [2, 128, 128, 64]),
   pointwise("batchNorm", [2, 33, 33, 256]),
+  pointwise("batchNormRelu", [2, 128, 128, 64]),
   resize([2, 64, 64, 21], [256, 256], false),
   resize([2, 33, 33, 256], [129, 129], true),
   pointwise("softmax", [2, 256, 256, 6]),

@@ -63,11 +63,14 @@ function operands(device, one) {
       const forward = () => lacuna.conv2d(x, w, { stride, padding, dilation, groups });
       return { forward, leaves: image ? [w] : [x, w], isLoss: false };
     }
-    case "batchNorm": {
+    case "batchNorm":
+    case "batchNormRelu": {
       const c = one.x.slice(3);
       const [gamma, beta] = [random(c, 2), random(c, 3)];
       const state = { gamma, beta, runningMean: Tensor.zeros(device, c), runningVar: Tensor.ones(device, c) };
-      return { forward: () => lacuna.batchNorm(x, state, { mode: "train" }), leaves: [x, gamma, beta], isLoss: false };
+      const relu = one.op === "batchNormRelu";
+      const forward = () => lacuna.batchNorm(x, state, { mode: "train", relu });
+      return { forward, leaves: [x, gamma, beta], isLoss: false };
     }
     case "resizeBilinear": {
       const { size, alignCorners } = one;

@@ -250,8 +250,10 @@ export function clamp(x: Tensor, low: number, high: number): Tensor {
 /** max(x, 0); gradient 0 at 0. */
 export function relu(x: Tensor): Tensor {
   const y = map("relu", reluKernel, x);
-  return differentiable([x], [y], y, (dy, [y]) => [pull(reluBackward, dy, y)]);
+  return differentiable([x], [y], y, (dy, [y]) => [reluGradient(dy, y)]);
 }
+/** dy where relu's output y is positive, 0 elsewhere. */
+export const reluGradient = (dy: Tensor, y: Tensor): Tensor => pull(reluBackward, dy, y);
 
 /** x where positive, slope · x elsewhere. */
 export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
