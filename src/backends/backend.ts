@@ -66,6 +66,11 @@ export interface Backend extends Disposable {
   /** Null where commands can only be carried out one by one. */
   readonly graphs: Graphs | null;
   supports(dtype: DType): boolean;
+  /**
+   * May products of f32 be rounded to tf32 (10 bits of fraction) on the way in? Default: no. Absent where the device has no
+   * such arithmetic.
+   */
+  allowTf32?(allowed: boolean): void;
   alloc(elements: number, dtype: DType): Slot;
   /** Hands the slot back for reuse; safe at once, as every command runs in submission order. */
   free(slot: Slot): void;

@@ -20,6 +20,7 @@ export class NativeBackend implements Backend {
   readonly offsetAlignment = 256; // SIMD needs less; parts of a batch lie as they do on the other devices
   readonly lanes = 1;
   readonly graphs: Graphs | null;
+  readonly allowTf32?: (allowed: boolean) => void;
   readonly #device: NativeDevice;
   readonly #types = new Map<Slot, DType>();
   readonly #kernels = new Map<string, number>();
@@ -43,6 +44,7 @@ export class NativeBackend implements Backend {
               this.#call(() => device.endCapture(false));
             },
           };
+    if (name === "cuda") this.allowTf32 = (allowed) => this.#call(() => device.allowTf32(allowed));
     this.description = `${name.toUpperCase()}, ${device.description()}`;
   }
 
@@ -125,10 +127,6 @@ export class NativeBackend implements Backend {
     }
     const bytes = packParams(kernel, params, this.#paramsView, 0);
     this.#call(() => this.#device.run(number, views, at / 3, this.#params, bytes));
-  }
-  /** May f32 convolutions and matrix products round their operands to tf32 (10 bits)? Default: no. */
-  allowTf32(allowed: boolean): void {
-    this.#call(() => this.#device.allowTf32(allowed));
   }
   #endCapture(): Graph {
     const graph = this.#call(() => this.#device.endCapture(true));
