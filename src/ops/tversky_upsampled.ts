@@ -3,7 +3,7 @@ import { defineKernel, linear } from "../kernel.js";
 import { batchParts, runInto, scope, Tensor } from "../tensor.js";
 import { blockOf } from "./partials.js";
 import { sampling, samplingOf } from "./resize_bilinear.js";
-import { type IndexLayout, indexOf, SUM_THREADS_PER_LANE } from "./tversky_index.js";
+import { type IndexLayout, indexOf } from "./tversky_index.js";
 
 // Logits of a small map, labels of a large one: every kernel interpolates the logits it needs (ops/resize_bilinear.ts
 // says where) and no upsampled logit is stored. `pixels` are those of the large map. Besides labels and small maps four
@@ -15,7 +15,7 @@ const normUpsampled = defineKernel({
   inputs: ["logits"],
   outputs: ["norm"],
   params: grid,
-  groups: (p) => linear(p.images * p.outH * p.outW),
+  groups: (p) => linear(p.images * Math.ceil(p.outH / 4) * p.outW),
 });
 /** A chunk is a column of `span` rows of pixels; a unit's rows are those of all its images, one below the other. */
 const sumsUpsampled = defineKernel({
@@ -23,21 +23,21 @@ const sumsUpsampled = defineKernel({
   inputs: ["logits", "labels", "norm"],
   outputs: ["partials"],
   params: { ...grid, units: "u32", chunks: "u32", span: "u32", block: "u32", ignore: "u32", softmax: "u32" },
-  groups: (p) => linear(p.units * p.chunks * p.classes),
+  groups: (p) => linear(p.units * p.chunks * Math.ceil(p.classes / 4)),
 });
 const meanUpsampled = defineKernel({
   name: "tversky.mean_upsampled",
   inputs: ["logits", "labels", "norm", "slopes"],
   outputs: ["mean"],
   params: { ...grid, units: "u32", first_unit: "u32", ignore: "u32" },
-  groups: (p) => linear(p.images * p.outH * p.outW),
+  groups: (p) => linear(p.images * Math.ceil(p.outH / 4) * p.outW),
 });
 const gradUpsampled = defineKernel({
   name: "tversky.grad_upsampled",
   inputs: ["logits", "labels", "norm", "mean", "slopes", "dy"],
   outputs: ["dlogits"],
   params: { ...grid, units: "u32", first_unit: "u32", band: "u32", ignore: "u32", softmax: "u32" },
-  groups: (p) => linear(p.images * Math.ceil(p.h / p.band) * p.w * p.classes),
+  groups: (p) => linear(p.images * Math.ceil(p.h / p.band) * p.w * Math.ceil(p.classes / 4)),
 });
 
 /** Fewest rows of pixels of a chunk: a thread reads its small-map rows once for several of them. */
@@ -59,15 +59,14 @@ export function tverskyUpsampled(
   const unitsIn = (part: Tensor) => (units > 1 ? part.shape[0]! : 1);
   // Two numbers per pixel. The sigmoid reads none: then there are just enough for images to start where devices bind.
   const perPixel = { shape: [n, softmax ? outH * outW * 2 : 64], dtype: "f32" } as const;
+  const fours = Math.ceil(classes / 4);
   const { device } = logits;
 
   return scope(() => {
     const norm = Tensor.uninitialised(device, perPixel);
     // A device's binding limit is kept by working in parts of whole images.
     const parts = batchParts("tversky", [byImage(logits), byImage(labels), norm]);
-    const mostBands = Math.floor(
-      (SUM_THREADS_PER_LANE * device.lanes) / (classes * outW * (units > 1 ? units : parts.length)),
-    );
+    const mostBands = Math.floor(device.lanes / (fours * outW * (units > 1 ? units : parts.length)));
     const plans = parts.map(([z]) => {
       const rows = (z.shape[0]! / unitsIn(z)) * outH;
       const span = Math.max(LEAST_SPAN, Math.ceil(rows / Math.max(1, mostBands)));
@@ -91,7 +90,7 @@ export function tverskyUpsampled(
       const dlogits = Tensor.uninitialised(device, z.spec);
       const mean = Tensor.uninitialised(device, perPixel);
       // Long bands repeat less work at their ends; short ones give a device the threads it asks for.
-      const band = Math.min(h, Math.max(1, Math.floor(z.size / device.lanes)));
+      const band = Math.min(h, Math.max(1, Math.floor((4 * n * h * w * fours) / device.lanes)));
       let firstUnit = 0;
       for (const part of batchParts("tversky", [byImage(z), byImage(y), pixels, mean, byImage(dlogits)])) {
         const [zPart, yPart, pixelsPart, meanPart, target] = part;
