@@ -1,4 +1,4 @@
-// What bilinear kernels share: where outputs read, one row of a resized map, and who reads an input.
+// What bilinear kernels share: where outputs read, and who reads an input.
 #pragma once
 #include <cmath>
 
@@ -19,32 +19,6 @@ inline Between between(size_t i, size_t size, double step, double offset, double
   const double low = std::floor(at);
   const uint32_t k = static_cast<uint32_t>(low);
   return {k, k + 1 < size ? k + 1 : k, static_cast<float>(1 - (at - low)), static_cast<float>(at - low)};
-}
-
-/**
- * One row of the result, `[out_w, channels]`: rows `v.low` and `v.high` of a map, `in_row` floats each, become one in
- * `mixed` (in_row + LANES floats, of which the last LANES are not cleared here), which is spread over `to`.
- */
-inline void resize_row(const float* map, size_t in_row, const Between& v, const Between* across, size_t out_w,
-                       size_t channels, float* mixed, float* to) {
-  const float *top = map + v.low * in_row, *bottom = map + v.high * in_row;
-  const Vec first = splat(v.first), second = splat(v.second);
-  size_t i = 0;
-  for (; i + LANES <= in_row; i += LANES) store(mixed + i, first * load(top + i) + second * load(bottom + i));
-  for (; i < in_row; i++) mixed[i] = v.first * top[i] + v.second * bottom[i];
-  const size_t out_row = out_w * channels;
-  // Whole vectors write over the end of a pixel: the next pixel puts that right. The last ones of a row may not.
-  for (size_t ox = 0; ox < out_w; ox++) {
-    const float *left = mixed + across[ox].low * channels, *right = mixed + across[ox].high * channels;
-    const Vec f = splat(across[ox].first), s = splat(across[ox].second);
-    float* pixel = to + ox * channels;
-    const size_t room = out_row - ox * channels;
-    size_t c = 0;
-    for (; c < channels && c + LANES <= room; c += LANES) {
-      store(pixel + c, f * load(left + c) + s * load(right + c));
-    }
-    for (; c < channels; c++) pixel[c] = across[ox].first * left[c] + across[ox].second * right[c];
-  }
 }
 
 /** The outputs that read each input: neighbours, from first[i] on, with weights[start[i]] to weights[start[i + 1]]. */

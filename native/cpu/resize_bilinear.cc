@@ -31,11 +31,29 @@ void forward(const Forward& p, const Args& a) {
   const size_t rows = size_t{p.images} * p.out_h;
   parallel_for(rows, items_in_range(rows, out_row, 32768), [&](size_t begin, size_t end) {
     Scratch<float> between_rows(in_row + LANES);
-    float* mixed = between_rows.data();
-    for (size_t i = 0; i < LANES; i++) mixed[in_row + i] = 0;  // read by the last vector of a pixel, not used
+    float* from = between_rows.data();
+    for (size_t i = 0; i < LANES; i++) from[in_row + i] = 0;  // read by the last vector of a pixel, not used
     for (size_t row = begin; row < end; row++) {
       const Between v = between(row % p.out_h, p.h, p.step_h, p.offset_h, p.scale_h);
-      resize_row(x + row / p.out_h * p.h * in_row, in_row, v, across.data(), p.out_w, channels, mixed, y + row * out_row);
+      const float* image = x + row / p.out_h * p.h * in_row;
+      const float *top = image + v.low * in_row, *bottom = image + v.high * in_row;
+      const Vec first = splat(v.first), second = splat(v.second);
+      size_t i = 0;
+      for (; i + LANES <= in_row; i += LANES) store(from + i, first * load(top + i) + second * load(bottom + i));
+      for (; i < in_row; i++) from[i] = v.first * top[i] + v.second * bottom[i];
+      float* to = y + row * out_row;
+      // Whole vectors write over the end of a pixel: the next pixel puts that right. The last ones of a row may not.
+      for (size_t ox = 0; ox < p.out_w; ox++) {
+        const float *left = from + across[ox].low * channels, *right = from + across[ox].high * channels;
+        const Vec f = splat(across[ox].first), s = splat(across[ox].second);
+        float* pixel = to + ox * channels;
+        const size_t room = out_row - ox * channels;
+        size_t c = 0;
+        for (; c < channels && c + LANES <= room; c += LANES) {
+          store(pixel + c, f * load(left + c) + s * load(right + c));
+        }
+        for (; c < channels; c++) pixel[c] = across[ox].first * left[c] + across[ox].second * right[c];
+      }
     }
   });
 }

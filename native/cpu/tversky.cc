@@ -102,7 +102,14 @@ void sums_sigmoid(const SumParams& p, const Args& a) {
         tally(running + j * 3 * LANES, select(valid, sigmoid(load_some(logits + i, count)), splat(0.0f)), hit);
         if (++j == classes) j = 0;
       }
-      add_interleaved(running, classes, sums);
+      size_t k = 0;
+      for (j = 0; j < classes; j++) {
+        const float* at = running + j * 3 * LANES;
+        for (size_t l = 0; l < LANES; l++) {
+          for (size_t s = 0; s < 3; s++) sums[k * 3 + s] += at[s * LANES + l];
+          if (++k == classes) k = 0;
+        }
+      }
     }
   });
 }

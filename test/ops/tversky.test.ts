@@ -321,6 +321,9 @@ describe("tversky with upsample", () => {
     [[2, 17, 9, 4], [33, 100], { reduce: "image", average: "micro" }],
     [[2, 3, 4, 1], [12, 9], { mode: "binary", reduce: "image", gamma: 4 / 3 }],
     [[2, 3, 4, 3], [7, 16], { mode: "multilabel" }],
+    [[1, 3, 4, 3], [5, 17], { mode: "multilabel", ignoreIndex: 0, emptyClass: "count" }],
+    [[1, 3, 4, 2], [5, 17], { mode: "multilabel", ignoreIndex: 1, emptyClass: "count", smoothNum: 1 }],
+    [[1, 3, 4, 4], [5, 18], { ignoreIndex: 0 }],
     [[1, 5, 2, 21], [5, 9], { mode: "multilabel", average: "micro", reduce: "image" }],
   ];
   describe.each([false, true])("alignCorners %s", (alignCorners) => {
