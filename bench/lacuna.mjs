@@ -84,6 +84,11 @@ function operands(device, one) {
       const loss = one.op === "tversky" ? lacuna.tversky : lacuna.crossEntropy;
       return { forward: () => loss(x, y), leaves: [x], isLoss: true };
     }
+    case "upsampledTversky": {
+      const { size, alignCorners } = one;
+      const y = truth(device, [one.x[0], ...size, one.x[3]], one.x[3]);
+      return { forward: () => lacuna.tversky(x, y, { upsample: { alignCorners } }), leaves: [x], isLoss: true };
+    }
     default:
       throw new Error(`bench: there is no op "${/** @type {Case} */ (one).op}"`);
   }

@@ -220,6 +220,11 @@ class OpCase:
             y = truth(shape, shape[3])
             loss = F.cross_entropy if op == "crossEntropy" else tversky
             self.forward = lambda: loss(x, y)
+        elif op == "upsampledTversky":
+            size, aligned = case["size"], case["alignCorners"]
+            y = truth([shape[0], *size, shape[3]], shape[3])
+            resize = lambda: F.interpolate(x, size, mode="bilinear", align_corners=aligned)
+            self.forward = lambda: tversky(resize(), y)
         else:
             raise ValueError(f"there is no op {op!r}")
         for leaf in self.leaves:
