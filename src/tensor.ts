@@ -1,8 +1,25 @@
 import type { Backend, Slot, View } from "./backends/backend.js";
-import { ArgumentError, DisposedError, DTypeError, OperandError, ScopeError, ShapeError } from "./errors.js";
+import {
+  ArgumentError,
+  DeviceError,
+  DisposedError,
+  DTypeError,
+  OperandError,
+  ScopeError,
+  ShapeError,
+} from "./errors.js";
 import { type AnyKernel, defineKernel, type Kernel, linear, type ParamSchema } from "./kernel.js";
 import { issue, type Live, type LiveParams } from "./recording.js";
-import { bytesPerElement, type DType, isFloat, type Shape, type Spec, sizeOf, type TensorData } from "./shape.js";
+import {
+  bytesPerElement,
+  type DType,
+  formatSpec,
+  isFloat,
+  type Shape,
+  type Spec,
+  sizeOf,
+  type TensorData,
+} from "./shape.js";
 
 /** Device memory shared by a tensor, its views and the tape. Counted here, never by the user. */
 class Storage {
@@ -81,7 +98,7 @@ export class Tensor implements Disposable {
     if (!device.supports(spec.dtype)) {
       throw new DTypeError("Tensor", `${spec.dtype} is not available on ${device.description}`, { tensor: spec });
     }
-    return new Tensor(new Storage(device, device.alloc(sizeOf(spec.shape), spec.dtype)), spec);
+    return new Tensor(new Storage(device, allocate(device, spec)), spec);
   }
 
   /** Every element `value`. */
@@ -186,6 +203,17 @@ export class Tensor implements Disposable {
       throw new DisposedError("tensor", "used after its scope closed or dispose() was called", { tensor: this.spec });
     }
     return this.#storage;
+  }
+}
+
+/** A slot for a tensor; where there is no room, the error names it. */
+function allocate(device: Backend, spec: Spec): Slot {
+  try {
+    return device.alloc(sizeOf(spec.shape), spec.dtype);
+  } catch (error) {
+    if (!(error instanceof DeviceError) || error.failure !== "out-of-memory") throw error;
+    const { backend, failure, reason, details } = error;
+    throw new DeviceError(backend, failure, `no room for ${formatSpec(spec)}: ${reason}`, details, { cause: error });
   }
 }
 

@@ -160,7 +160,8 @@ class CudaDevice final : public Device, private Context {
     if (capturing_) {
       const auto* bytes = static_cast<const unsigned char*>(params);
       capturing_->calls.push_back(
-          {&entry, {buffers, buffers + count}, {types, types + count}, {bytes, bytes + params_bytes}, {}, {}, tf32});
+          {&entry, std::vector<void*>(buffers, buffers + count), std::vector<Type>(types, types + count),
+           std::vector<unsigned char>(bytes, bytes + params_bytes), {}, {}, tf32});
     }
     launch(entry, buffers, types, params);
   }
