@@ -84,11 +84,15 @@ export function cpuDevice(): NativeBackend | null {
   }
   return cpu;
 }
-/** The addon in which the CUDA kernels run on the CPU: test/run.mjs builds it. */
+/** With LACUNA_TEST_CUDA=1 a real card takes the host device's place, and must be there: `npm run gpu` tests it so. */
+export const onCard = process.env.LACUNA_TEST_CUDA === "1";
+/** The addon in which the CUDA kernels run on the CPU: test/run.mjs builds it. For a card it is the one that is opened. */
 export const hostAddon =
-  process.env.LACUNA_HOST_ADDON ?? fileURLToPath(new URL("../build/host/lacuna.node", import.meta.url));
+  (onCard ? process.env.LACUNA_ADDON : process.env.LACUNA_HOST_ADDON) ??
+  fileURLToPath(new URL(`../build/${onCard ? "Release" : "host"}/lacuna.node`, import.meta.url));
 const openHost = (reverse: boolean): NativeBackend | null => {
   if (!isAsked("host")) return null;
+  if (onCard) return NativeBackend.open("cuda", { addon: hostAddon, guard: true });
   try {
     return NativeBackend.open("cuda", { addon: hostAddon, guard: true, reverse });
   } catch (error) {
@@ -101,8 +105,9 @@ export function hostDevice(): NativeBackend | null {
   if (host === undefined) host = openHost(false);
   return host;
 }
-/** The same with the turns of threads and blocks backwards: other bits from it show a race. */
+/** The same with the turns of threads and blocks backwards: other bits from it show a race. A card just runs again. */
 export function hostDeviceBackwards(): NativeBackend | null {
+  if (onCard) return hostDevice();
   if (hostBackwards === undefined) hostBackwards = openHost(true);
   return hostBackwards;
 }
