@@ -74,7 +74,7 @@ class CudaDevice final : public Device, private Context {
     check(cudaMemPoolSetAttribute(cuda_pool_, cudaMemPoolAttrReleaseThreshold, &never), "memory pool");
 #if defined(LACUNA_HOST)
     host::set_reverse(stream, options.reverse);
-    host::set_memory(options.memory > 0 ? options.memory : SIZE_MAX);
+    host::set_memory(cuda_pool_, options.memory > 0 ? options.memory : SIZE_MAX);
 #endif
     pool_ = new_pool();
   }
