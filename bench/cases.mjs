@@ -14,11 +14,15 @@
  * @typedef {Named & { op: "conv2d", x: Map4, w: readonly number[], stride: number, padding: number, dilation: number,
  *   groups: number, image: boolean }} Convolution `image`: x is the network's input and takes no gradient.
  */
-/** @typedef {Named & { op: "batchNorm" | "softmax", x: Map4 }} Pointwise */
+/** @typedef {Named & { op: "batchNorm" | "batchNormRelu" | "softmax", x: Map4 }} Pointwise */
 /** @typedef {Named & { op: "resizeBilinear", x: Map4, size: readonly [number, number], alignCorners: boolean }} Resize */
 /** @typedef {Named & { op: "crossEntropy" | "tversky", x: Map4 }} Loss Of logits x and as many labels as pixels. */
+/**
+ * @typedef {Named & { op: "upsampledTversky", x: Map4, size: readonly [number, number], alignCorners: boolean }} Upsampled
+ *   The loss of x resized to the size of the labels; the peer resizes first.
+ */
 /** @typedef {Named & { op: "step", x: Map4, classes: number, width: number, lr: number, weightDecay: number }} Step */
-/** @typedef {Convolution | Pointwise | Resize | Loss | Step} Case */
+/** @typedef {Convolution | Pointwise | Resize | Loss | Upsampled | Step} Case */
 
 /** @param {Map4} x @param {number} cout @param {Partial<Convolution>} [options] @returns {Convolution} */
 function dense(x, cout, { stride = 1, dilation = 1, image = false, w = [cout, 3, 3, x[3]] } = {}) {
@@ -53,7 +57,7 @@ const depthwise = (x, dilation) => ({
   bars: { both: 1.5 },
 });
 
-/** @param {"batchNorm" | "softmax"} op @param {Map4} x @returns {Pointwise} */
+/** @param {Pointwise["op"]} op @param {Map4} x @returns {Pointwise} */
 const pointwise = (op, x) => ({ name: `${op} ${x.join("x")}`, op, x, bars: { both: 1 } });
 
 /** @param {Map4} x @param {readonly [number, number]} size @param {boolean} alignCorners @returns {Resize} */
@@ -68,6 +72,16 @@ const resize = (x, size, alignCorners) => ({
 
 /** @param {"crossEntropy" | "tversky"} op @param {Map4} x @returns {Loss} */
 const loss = (op, x) => ({ name: `${op} ${x.join("x")}`, op, x, bars: { both: op === "tversky" ? 3 : 1 } });
+
+/** @param {Map4} x @param {readonly [number, number]} size @returns {Upsampled} */
+const upsampled = (x, size) => ({
+  name: `tversky ${x.join("x")}->${size.join("x")}`,
+  op: "upsampledTversky",
+  x,
+  size,
+  alignCorners: false,
+  bars: {},
+});
 
 /** @param {string} label @param {Map4} x @param {{ width: number, lr: number }} options @returns {Step} */
 const step = (label, x, { width, lr }) => ({
@@ -93,6 +107,7 @@ export const cases = [
   ...[1, 6, 12].map((dilation) => depthwise([2, 33, 33, 960], dilation)),
   pointwise("batchNorm", [2, 128, 128, 64]),
   pointwise("batchNorm", [2, 33, 33, 256]),
+  pointwise("batchNormRelu", [2, 128, 128, 64]),
   resize([2, 64, 64, 21], [256, 256], false),
   resize([2, 33, 33, 256], [129, 129], true),
   pointwise("softmax", [2, 256, 256, 6]),
@@ -101,6 +116,7 @@ export const cases = [
   loss("crossEntropy", [2, 256, 256, 21]),
   loss("tversky", [2, 256, 256, 6]),
   loss("tversky", [2, 256, 256, 21]),
+  upsampled([2, 64, 64, 21], [256, 256]),
   step("deeplab resnet18", [2, 256, 256, 3], { width: 1, lr: 1e-3 }),
   step("demo", [8, 64, 64, 3], { width: 0.25, lr: 3e-3 }), // src/train/demo_recipe.ts
 ];

@@ -63,11 +63,14 @@ function operands(device, one) {
       const forward = () => lacuna.conv2d(x, w, { stride, padding, dilation, groups });
       return { forward, leaves: image ? [w] : [x, w], isLoss: false };
     }
-    case "batchNorm": {
+    case "batchNorm":
+    case "batchNormRelu": {
       const c = one.x.slice(3);
       const [gamma, beta] = [random(c, 2), random(c, 3)];
       const state = { gamma, beta, runningMean: Tensor.zeros(device, c), runningVar: Tensor.ones(device, c) };
-      return { forward: () => lacuna.batchNorm(x, state, { mode: "train" }), leaves: [x, gamma, beta], isLoss: false };
+      const relu = one.op === "batchNormRelu";
+      const forward = () => lacuna.batchNorm(x, state, { mode: "train", relu });
+      return { forward, leaves: [x, gamma, beta], isLoss: false };
     }
     case "resizeBilinear": {
       const { size, alignCorners } = one;
@@ -80,6 +83,11 @@ function operands(device, one) {
       const y = truth(device, one.x, one.x[3]);
       const loss = one.op === "tversky" ? lacuna.tversky : lacuna.crossEntropy;
       return { forward: () => loss(x, y), leaves: [x], isLoss: true };
+    }
+    case "upsampledTversky": {
+      const { size, alignCorners } = one;
+      const y = truth(device, [one.x[0], ...size, one.x[3]], one.x[3]);
+      return { forward: () => lacuna.tversky(x, y, { upsample: { alignCorners } }), leaves: [x], isLoss: true };
     }
     default:
       throw new Error(`bench: there is no op "${/** @type {Case} */ (one).op}"`);

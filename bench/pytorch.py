@@ -205,11 +205,12 @@ class OpCase:
             self.leaves = [w] if case["image"] else [x, w]
             geometry = [case[key] for key in ("stride", "padding", "dilation", "groups")]
             self.forward = lambda: F.conv2d(x, w, None, *geometry)
-        elif op == "batchNorm":
+        elif op in ("batchNorm", "batchNormRelu"):
             gamma, beta = values(shape[3:], 2), values(shape[3:], 3)
             mean, var = torch.zeros(shape[3]), torch.ones(shape[3])
             self.leaves = [x, gamma, beta]
-            self.forward = lambda: F.batch_norm(x, mean, var, gamma, beta, True, 0.1, 1e-5)
+            activation = F.relu if op == "batchNormRelu" else lambda y: y
+            self.forward = lambda: activation(F.batch_norm(x, mean, var, gamma, beta, True, 0.1, 1e-5))
         elif op == "resizeBilinear":
             size, aligned = case["size"], case["alignCorners"]
             self.forward = lambda: F.interpolate(x, size, mode="bilinear", align_corners=aligned)
@@ -219,6 +220,11 @@ class OpCase:
             y = truth(shape, shape[3])
             loss = F.cross_entropy if op == "crossEntropy" else tversky
             self.forward = lambda: loss(x, y)
+        elif op == "upsampledTversky":
+            size, aligned = case["size"], case["alignCorners"]
+            y = truth([shape[0], *size, shape[3]], shape[3])
+            resize = lambda: F.interpolate(x, size, mode="bilinear", align_corners=aligned)
+            self.forward = lambda: tversky(resize(), y)
         else:
             raise ValueError(f"there is no op {op!r}")
         for leaf in self.leaves:

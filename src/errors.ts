@@ -38,7 +38,7 @@ export class DeviceError extends LacunaError {
   constructor(
     readonly backend: string,
     readonly failure: DeviceFailure,
-    reason: string,
+    readonly reason: string,
     /** For "out-of-memory" and "limit": bytes asked for and bytes live. For "shader": kernel and line. */
     readonly details: Readonly<Record<string, number | string>> = {},
     options?: ErrorOptions,

@@ -2,6 +2,7 @@
 export { differentiate } from "./autograd.js";
 export type { BackendName, BackendStats } from "./backends/backend.js";
 export type { WebGPUOptions } from "./backends/webgpu/index.js";
+export { type CapturedStep, capture } from "./capture.js";
 export { backendNames, type Device, type DeviceReport, devices, open } from "./device.js";
 export * from "./errors.js";
 export * from "./losses.js";
@@ -18,5 +19,6 @@ export * as nn from "./nn/index.js";
 export * from "./ops/index.js";
 export * from "./optim/index.js";
 export { Generator, type GeneratorState } from "./random.js";
+export { eachStep, type Live } from "./recording.js";
 export type { DType, Shape, Spec, TensorData } from "./shape.js";
 export { dispose, scope, Tensor, withoutScope } from "./tensor.js";

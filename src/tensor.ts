@@ -1,7 +1,25 @@
 import type { Backend, Slot, View } from "./backends/backend.js";
-import { ArgumentError, DisposedError, DTypeError, OperandError, ScopeError, ShapeError } from "./errors.js";
-import { type AnyKernel, defineKernel, type Kernel, linear, type ParamSchema, type ParamsOf } from "./kernel.js";
-import { bytesPerElement, type DType, isFloat, type Shape, type Spec, sizeOf, type TensorData } from "./shape.js";
+import {
+  ArgumentError,
+  DeviceError,
+  DisposedError,
+  DTypeError,
+  OperandError,
+  ScopeError,
+  ShapeError,
+} from "./errors.js";
+import { type AnyKernel, defineKernel, type Kernel, linear, type ParamSchema } from "./kernel.js";
+import { issue, type Live, type LiveParams } from "./recording.js";
+import {
+  bytesPerElement,
+  type DType,
+  formatSpec,
+  isFloat,
+  type Shape,
+  type Spec,
+  sizeOf,
+  type TensorData,
+} from "./shape.js";
 
 /** Device memory shared by a tensor, its views and the tape. Counted here, never by the user. */
 class Storage {
@@ -80,7 +98,7 @@ export class Tensor implements Disposable {
     if (!device.supports(spec.dtype)) {
       throw new DTypeError("Tensor", `${spec.dtype} is not available on ${device.description}`, { tensor: spec });
     }
-    return new Tensor(new Storage(device, device.alloc(sizeOf(spec.shape), spec.dtype)), spec);
+    return new Tensor(new Storage(device, allocate(device, spec)), spec);
   }
 
   /** Every element `value`. */
@@ -88,7 +106,7 @@ export class Tensor implements Disposable {
     const t = Tensor.uninitialised(device, { shape, dtype });
     if (t.size > 0) {
       const kernel = isFloat(dtype) ? fillConstant : fillInteger;
-      device.run(kernel, [], [t.view], { count: t.size, value });
+      issue(device, kernel, [], [t.view], { count: t.size, value });
     }
     return t;
   }
@@ -188,12 +206,26 @@ export class Tensor implements Disposable {
   }
 }
 
+/** A slot for a tensor; where there is no room, the error names it. */
+function allocate(device: Backend, spec: Spec): Slot {
+  try {
+    return device.alloc(sizeOf(spec.shape), spec.dtype);
+  } catch (error) {
+    if (!(error instanceof DeviceError) || error.failure !== "out-of-memory") throw error;
+    const { backend, failure, reason, details } = error;
+    throw new DeviceError(backend, failure, `no room for ${formatSpec(spec)}: ${reason}`, details, { cause: error });
+  }
+}
+
+/** Parameters of a kernel; functions give theirs anew when a captured step is replayed. */
+export type ParamValues<S extends ParamSchema> = { readonly [K in keyof S]: Live };
+
 /** Runs one kernel on freshly allocated outputs and returns them. */
 export function run<S extends ParamSchema, const I extends readonly string[], const O extends readonly string[]>(
   kernel: Kernel<S, I, O>,
   inputs: { readonly [K in keyof I]: Tensor },
   outputs: { readonly [K in keyof O]: Spec },
-  params: ParamsOf<S>,
+  params: ParamValues<S>,
 ): { -readonly [K in keyof O]: Tensor } {
   const ins = inputs as readonly Tensor[];
   const device = commonDevice(kernel.name, ins);
@@ -207,7 +239,7 @@ export function runInto<S extends ParamSchema, const I extends readonly string[]
   kernel: Kernel<S, I, O>,
   inputs: { readonly [K in keyof I]: Tensor },
   outputs: { readonly [K in keyof O]: Tensor },
-  params: ParamsOf<S>,
+  params: ParamValues<S>,
 ): void {
   const [ins, outs] = [inputs as readonly Tensor[], outputs as readonly Tensor[]];
   dispatch(kernel, commonDevice(kernel.name, [...ins, ...outs]), ins, outs, params);
@@ -218,10 +250,11 @@ function dispatch(
   device: Backend,
   inputs: readonly Tensor[],
   outputs: readonly Tensor[],
-  params: Readonly<Record<string, number>>,
+  params: LiveParams,
 ): void {
   if (outputs.every((t) => t.size === 0)) return;
-  device.run(
+  issue(
+    device,
     kernel,
     inputs.map((t) => t.view),
     outputs.map((t) => t.view),
@@ -285,7 +318,8 @@ export function dispose(...values: readonly unknown[]): void {
   for (const t of tensorsIn(values)) t.dispose();
 }
 
-function* tensorsIn(value: unknown): Generator<Tensor> {
+/** @internal The tensors of a value: itself, or in arrays, plain objects and maps. */
+export function* tensorsIn(value: unknown): Generator<Tensor> {
   if (value instanceof Tensor) yield value;
   else if (value instanceof Map) yield* tensorsIn([...value.values()]);
   else if (Array.isArray(value)) for (const v of value) yield* tensorsIn(v);

@@ -6,8 +6,9 @@ import { expect, test } from "vitest";
 const layers: readonly (readonly string[])[] = [
   ["shape", "errors", "half", "philox"],
   ["kernel", "backends/backend"],
+  ["recording"],
   ["tensor"],
-  ["autograd"],
+  ["autograd", "capture"],
   ["random"],
   ["ops"],
   ["losses", "multi_loss", "optim", "checkpoint", "metrics"],

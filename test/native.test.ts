@@ -20,7 +20,7 @@ import {
   tversky,
 } from "../src/ops/index.js";
 import { dispose, run, scope, Tensor } from "../src/tensor.js";
-import { cpuDevice, failureOf, isAsked, relativeError, values } from "./harness.js";
+import { cpuDevice, failureOf, hostAddon, hostDevice, isAsked, relativeError, values } from "./harness.js";
 
 const present = isAsked("cpu") && cpuDevice() !== null;
 
@@ -166,11 +166,16 @@ describe.skipIf(!present)("the CPU device", () => {
   });
 });
 
-describe.skipIf(!present)("the addon's surface", () => {
-  const { NativeDevice } = present ? loadAddon("cpu", undefined) : { NativeDevice: null as never };
+const surfaces: [name: string, present: boolean, device: string, addon: string | undefined][] = [
+  ["the CPU device", present, "cpu", undefined],
+  ["the CUDA device on the host", hostDevice() !== null, "cuda", hostAddon],
+];
+describe.each(surfaces)("the addon's surface, %s", (_, present, deviceName, addon) => {
+  if (!present) return test.skip("is not there", () => {});
+  const { NativeDevice } = loadAddon(deviceName, addon);
   const open: NativeDevice[] = [];
   const native = (): NativeDevice => {
-    const device = new NativeDevice("cpu", { threads: 1, guard: true });
+    const device = new NativeDevice(deviceName, { threads: 1, guard: true });
     open.push(device);
     return device;
   };
@@ -231,6 +236,11 @@ describe.skipIf(!present)("the addon's surface", () => {
       "sync",
       "stats",
       "description",
+      "allowTf32",
+      "beginCapture",
+      "endCapture",
+      "replay",
+      "freeGraph",
     ] as const;
     let state = 12345;
     const next = (below: number) => {
@@ -261,6 +271,11 @@ describe.skipIf(!present)("the addon's surface", () => {
       } catch (error) {
         record(error);
       }
+    }
+    try {
+      device.endCapture(false); // where the last capture was left open
+    } catch (error) {
+      record(error);
     }
     for (const name of ["nothing", "", 3, null, undefined]) {
       try {
@@ -302,13 +317,13 @@ describe.skipIf(!present)("the addon's surface", () => {
   });
 
   test("works in several worker threads at once, also when they are stopped in the middle", async () => {
-    const path = process.env.LACUNA_ADDON ?? new URL("../build/Release/lacuna.node", import.meta.url).pathname;
+    const path = addon ?? process.env.LACUNA_ADDON ?? new URL("../build/Release/lacuna.node", import.meta.url).pathname;
     const code = `
       const { parentPort, workerData } = require("node:worker_threads");
       const { NativeDevice } = require(workerData.path);
       (async () => {
         for (let round = 0; ; round++) {
-          const device = new NativeDevice("cpu", { threads: 2 });
+          const device = new NativeDevice(workerData.deviceName, { threads: 2 });
           const slot = device.alloc(4096);
           const params = new Uint8Array(8);
           new DataView(params.buffer).setUint32(0, 1024, true);
@@ -320,7 +335,7 @@ describe.skipIf(!present)("the addon's surface", () => {
           if (round === 20) parentPort.postMessage("done");
         }
       })();`;
-    const workers = [1, 2, 3].map((value) => new Worker(code, { eval: true, workerData: { path, value } }));
+    const workers = [1, 2, 3].map((value) => new Worker(code, { eval: true, workerData: { path, deviceName, value } }));
     await Promise.all(
       workers.map(
         (worker) =>
@@ -335,7 +350,7 @@ describe.skipIf(!present)("the addon's surface", () => {
 
   test("1,000 devices opened and closed leave nothing behind", async () => {
     const cycle = async () => {
-      const device = new NativeDevice("cpu", { threads: 2 });
+      const device = new NativeDevice(deviceName, { threads: 2 });
       const slot = device.alloc(1 << 16);
       device.write(slot, 0, new Float32Array(1 << 14).fill(1));
       await device.read(slot, 0, 1 << 16);

@@ -20,7 +20,7 @@ import {
   uniform,
   xavierUniform,
 } from "../src/nn/index.js";
-import { sum } from "../src/ops/index.js";
+import { scale, sum } from "../src/ops/index.js";
 import { Generator } from "../src/random.js";
 import { dispose, scope, Tensor } from "../src/tensor.js";
 import { allDevices, checkOp, random, referenceDevice, values } from "./harness.js";
@@ -242,4 +242,38 @@ test("frozen batch normalisation leaves statistics and parameters alone", async 
   expect([...dgamma!, ...dbeta!]).toEqual([0, 0, 0, 0]);
   expect([...(await model.buffers().get("inner.1.running_mean")!.data())]).toEqual([0, 0]);
   dispose(made, gradients, x);
+});
+
+test("Sequential computes a ReLU with the batch normalisation before it, but nobody else's idea of either", async () => {
+  class Twice extends ReLU {
+    override forward(x: Tensor): Tensor {
+      return scale(super.forward(x), 2);
+    }
+  }
+  class Root extends Module {
+    readonly inner: readonly Layer[];
+    constructor(device: Backend, inner: Layer[]) {
+      super();
+      this.inner = inner;
+      this.place(device, 0);
+    }
+  }
+  const data = values(2 * 3 * 3 * 4);
+  for (const device of await allDevices()) {
+    const run = async (tail: Layer) => {
+      const norm = new BatchNorm(4);
+      using _root = new Root(device, [norm]);
+      const counted = device.stats.dispatches;
+      const y = scope(() => new Sequential(norm, tail).forward(Tensor.from(device, data, [2, 3, 3, 4])));
+      const dispatches = device.stats.dispatches - counted;
+      const out = await y.data();
+      y.dispose();
+      return { out, dispatches };
+    };
+    const [fused, twice, none] = [await run(new ReLU()), await run(new Twice()), await run(new Sequential())];
+    expect(fused.dispatches).toBe(none.dispatches);
+    expect(twice.dispatches).toBe(none.dispatches + 2);
+    expect(fused.out).toEqual(none.out.map((v) => Math.max(v, 0)));
+    expect(twice.out).toEqual(none.out.map((v) => 2 * Math.max(v, 0)));
+  }
 });

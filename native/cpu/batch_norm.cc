@@ -26,8 +26,14 @@ struct Freeze {
 struct Map {
   uint32_t rows, channels;
 };
+struct Fused {
+  uint32_t rows, channels, add, relu;
+};
 struct MapOf {
   uint32_t rows, channels, total;
+};
+struct Pack {
+  uint32_t channels, total;
 };
 
 /** Calls f(chunk, first row, rows) for the chunks; each splits its rows over the threads. */
@@ -111,6 +117,32 @@ void normalize(const Map& p, const Args& a) {
   });
 }
 
+template <bool Add, bool Relu>
+void normalize_then(const Fused& p, const Args& a) {
+  const float *x = a.in(0), *gamma = a.in(1), *beta = a.in(2), *mean = a.in(3), *rstd = a.in(4), *residual = a.in(5);
+  float* y = a.out(0);
+  Scratch<float> scale(p.channels);
+  for (size_t c = 0; c < p.channels; c++) scale[c] = rstd[c] * gamma[c];
+  channels::each(p.rows, p.channels, {mean, scale.data(), beta}, [&](auto io, size_t i, const float* const* v) {
+    Vec value = fma(io.load(x + i) - io.load(v[0]), io.load(v[1]), io.load(v[2]));
+    if constexpr (Add) value += io.load(residual + i);
+    if constexpr (Relu) value = select(value <= splat(0), splat(0), value);
+    io.store(y + i, value);
+  });
+}
+
+void normalize_fused(const Fused& p, const Args& a) {
+  if (p.add && p.relu) {
+    normalize_then<true, true>(p, a);
+  } else if (p.add) {
+    normalize_then<true, false>(p, a);
+  } else if (p.relu) {
+    normalize_then<false, true>(p, a);
+  } else {
+    normalize_then<false, false>(p, a);
+  }
+}
+
 void reduce_gradient(const Chunks& p, const Args& a) {
   const float *mean = a.in(2), *rstd = a.in(3);
   const size_t channels = p.channels;
@@ -122,6 +154,33 @@ void reduce_gradient(const Chunks& p, const Args& a) {
       t[1] = io.load(dy + i);
       t[0] = t[1] * (io.load(x + i) - io.load(v[0]));
     });
+    for (size_t c = 0; c < channels; c++) {
+      a.out(0)[to * channels + c] = static_cast<float>(result[c] * rstd[c]);
+      a.out(1)[to * channels + c] = static_cast<float>(result[channels + c]);
+    }
+  });
+}
+
+/** dy where the norm's output, which a ReLU follows, is positive. `offset` is x − mean. */
+LACUNA_INLINE Vec through_relu(Vec dy, Vec offset, Vec scale, Vec beta) {
+  return select(fma(offset, scale, beta) > splat(0), dy, splat(0));
+}
+
+void reduce_gradient_relu(const Chunks& p, const Args& a) {
+  const float *gamma = a.in(2), *beta = a.in(3), *mean = a.in(4), *rstd = a.in(5);
+  const size_t channels = p.channels;
+  Scratch<double> result(2 * channels);
+  Scratch<float> scale(channels);
+  for (size_t c = 0; c < channels; c++) scale[c] = rstd[c] * gamma[c];
+  each_chunk(p, [&](size_t to, size_t row, size_t rows) {
+    const float* x = a.in(0) + row * channels;
+    const float* dy = a.in(1) + row * channels;
+    channels::sums<2>(rows, channels, {mean, scale.data(), beta}, result.data(),
+                      [&](auto io, size_t i, const float* const* v, Vec* t) {
+                        const Vec offset = io.load(x + i) - io.load(v[0]);
+                        t[1] = through_relu(io.load(dy + i), offset, io.load(v[1]), io.load(v[2]));
+                        t[0] = t[1] * offset;
+                      });
     for (size_t c = 0; c < channels; c++) {
       a.out(0)[to * channels + c] = static_cast<float>(result[c] * rstd[c]);
       a.out(1)[to * channels + c] = static_cast<float>(result[channels + c]);
@@ -174,6 +233,43 @@ void grad_input_fixed(const Map& p, const Args& a) {
   });
 }
 
+/** What grad_input_relu needs of each channel: mean, gamma · rstd, beta, mean(dy), rstd · mean(dy · x̂). */
+void pack_factors(const Pack& p, const Args& a) {
+  const size_t channels = p.channels;
+  const double total = p.total;
+  float* factors = a.out(0);
+  for (size_t c = 0; c < channels; c++) {
+    factors[c] = a.in(2)[c];
+    factors[channels + c] = a.in(0)[c] * a.in(3)[c];
+    factors[2 * channels + c] = a.in(1)[c];
+    factors[3 * channels + c] = static_cast<float>(a.in(5)[c] / total);
+    factors[4 * channels + c] = static_cast<float>(a.in(3)[c] * static_cast<double>(a.in(4)[c]) / total);
+  }
+}
+
+void grad_input_relu(const Map& p, const Args& a) {
+  const float *x = a.in(0), *dy = a.in(1), *f = a.in(2);
+  float* dx = a.out(0);
+  const size_t n = p.channels;
+  channels::each(p.rows, n, {f, f + n, f + 2 * n, f + 3 * n, f + 4 * n},
+                 [&](auto io, size_t i, const float* const* v) {
+                   const Vec offset = io.load(x + i) - io.load(v[0]);
+                   const Vec scale = io.load(v[1]);
+                   const Vec g = through_relu(io.load(dy + i), offset, scale, io.load(v[2]));
+                   io.store(dx + i, scale * (g - io.load(v[3]) - offset * io.load(v[4])));
+                 });
+}
+
+void grad_input_fixed_relu(const Map& p, const Args& a) {
+  const float *y = a.in(0), *dy = a.in(1);
+  float* dx = a.out(0);
+  Scratch<float> scale(p.channels);
+  for (size_t c = 0; c < p.channels; c++) scale[c] = a.in(2)[c] * a.in(3)[c];
+  channels::each(p.rows, p.channels, {scale.data()}, [&](auto io, size_t i, const float* const* v) {
+    io.store(dx + i, select(io.load(y + i) > splat(0), io.load(dy + i) * io.load(v[0]), splat(0)));
+  });
+}
+
 const Register kernels[] = {
     {"batch_norm.reduce_moments", 1, 3, reduce_moments},
     {"batch_norm.reduce_moments_vec4", 1, 3, reduce_moments},
@@ -182,13 +278,22 @@ const Register kernels[] = {
     {"batch_norm.freeze_moments", 2, 2, freeze_moments},
     {"batch_norm.normalize", 5, 1, normalize},
     {"batch_norm.normalize_vec4", 5, 1, normalize},
+    {"batch_norm.normalize_fused", 6, 1, normalize_fused},
+    {"batch_norm.normalize_fused_vec4", 6, 1, normalize_fused},
     {"batch_norm.reduce_gradient", 4, 2, reduce_gradient},
     {"batch_norm.reduce_gradient_vec4", 4, 2, reduce_gradient},
+    {"batch_norm.reduce_gradient_relu", 6, 2, reduce_gradient_relu},
+    {"batch_norm.reduce_gradient_relu_vec4", 6, 2, reduce_gradient_relu},
     {"batch_norm.merge_gradient", 2, 2, merge_gradient},
     {"batch_norm.grad_input", 7, 1, grad_input},
     {"batch_norm.grad_input_vec4", 7, 1, grad_input},
     {"batch_norm.grad_input_fixed", 3, 1, grad_input_fixed},
     {"batch_norm.grad_input_fixed_vec4", 3, 1, grad_input_fixed},
+    {"batch_norm.pack_factors", 6, 1, pack_factors},
+    {"batch_norm.grad_input_relu", 3, 1, grad_input_relu},
+    {"batch_norm.grad_input_relu_vec4", 3, 1, grad_input_relu},
+    {"batch_norm.grad_input_fixed_relu", 4, 1, grad_input_fixed_relu},
+    {"batch_norm.grad_input_fixed_relu_vec4", 4, 1, grad_input_fixed_relu},
 };
 
 }  // namespace lacuna::cpu::LACUNA_ISA::batch_norm

@@ -3,11 +3,11 @@
 // Coordinates and weights are found once per call for rows and columns, not per element. Forward, a range owns rows of
 // y: it interpolates two rows of x into one (vectors run along all of the row), then spreads that. Backward, an axis at a
 // time, a range owns elements of dx and gathers the outputs that read them, in order.
-#include <cmath>
-
-#include "kernel.h"
+#include "bilinear.h"
 
 namespace lacuna::cpu::LACUNA_ISA::resize_bilinear {
+
+using namespace bilinear;
 
 struct Forward {
   uint32_t images, h, w, channels, out_h, out_w, step_h;
@@ -21,21 +21,6 @@ struct Axis {
   int32_t offset;
   uint32_t scale;
 };
-
-/** The two inputs that an output lies between, and its weights on them. */
-struct Between {
-  uint32_t low, high;
-  float first, second;
-};
-
-Between between(size_t i, size_t size, double step, double offset, double scale) {
-  double at = (step * static_cast<double>(i) + offset) / scale;
-  const double last = static_cast<double>(size - 1);
-  at = at < 0 ? 0 : at > last ? last : at;
-  const double low = std::floor(at);
-  const uint32_t k = static_cast<uint32_t>(low);
-  return {k, k + 1 < size ? k + 1 : k, static_cast<float>(1 - (at - low)), static_cast<float>(at - low)};
-}
 
 void forward(const Forward& p, const Args& a) {
   const float* x = a.in(0);
@@ -73,59 +58,23 @@ void forward(const Forward& p, const Args& a) {
   });
 }
 
-/** y[c …] = Σ weights[k] · x[k · stride + c …], V vectors. */
-template <size_t V>
-LACUNA_INLINE void gather(const float* x, size_t stride, const float* weights, size_t count, float* y) {
-  Vec sum[V];
-  for (size_t v = 0; v < V; v++) sum[v] = Vec{};
-  for (size_t k = 0; k < count; k++) {
-    const Vec w = splat(weights[k]);
-    for (size_t v = 0; v < V; v++) sum[v] = fma(w, load(x + k * stride + v * LANES), sum[v]);
-  }
-  for (size_t v = 0; v < V; v++) store(y + v * LANES, sum[v]);
-}
-
 void grad_axis(const Axis& p, const Args& a) {
   const float* dy = a.in(0);
   float* dx = a.out(0);
   const size_t channels = p.channels, size = p.size, out_size = p.out_size;
-  // The outputs that read input i are neighbours: their first, and their weights one after the other.
-  Scratch<uint32_t> first(size), start(size + 1);
-  Scratch<float> weights(2 * out_size);
-  size_t entries = 0, o = 0;
-  for (size_t i = 0; i < size; i++) {
-    start[i] = static_cast<uint32_t>(entries);
-    while (o < out_size && between(o, size, p.step, p.offset, p.scale).high < i) o++;
-    first[i] = static_cast<uint32_t>(o);
-    for (size_t k = o; k < out_size; k++) {
-      const Between b = between(k, size, p.step, p.offset, p.scale);
-      if (b.low > i) break;
-      weights[entries++] = b.low == b.high ? 1 : b.low == i ? b.first : b.second;
-    }
-  }
-  start[size] = static_cast<uint32_t>(entries);
-
+  const Readers readers(size, out_size, p.step, p.offset, p.scale);
   const size_t items = p.outer * size, total = p.outer * out_size * channels;
   parallel_for(items, items_in_range(items, channels), [&](size_t begin, size_t end) {
     size_t n = begin / size, i = begin % size;
     for (size_t item = begin; item < end; item++) {
-      const size_t from = (n * out_size + first[i]) * channels;
-      const float* x = dy + from;
-      const float* w = weights.data() + start[i];
-      const size_t count = start[i + 1] - start[i];
-      float* y = dx + item * channels;
-      // Vectors may reach over the end of the element, not over that of dy nor into another range.
+      const size_t from = (n * out_size + readers.first[i]) * channels;
+      const uint32_t start = readers.start[i];
+      const size_t count = readers.start[i + 1] - start;
+      // Not over the end of dy, nor into another range.
       size_t room = (end - item) * channels;
       const size_t left = count > 0 ? total - from - (count - 1) * channels : room;
       if (left < room) room = left;
-      size_t c = 0;
-      for (; c + 4 * LANES <= channels; c += 4 * LANES) gather<4>(x + c, channels, w, count, y + c);
-      for (; c < channels && c + LANES <= room; c += LANES) gather<1>(x + c, channels, w, count, y + c);
-      for (; c < channels; c++) {
-        float sum = 0;
-        for (size_t k = 0; k < count; k++) sum += w[k] * x[k * channels + c];
-        y[c] = sum;
-      }
+      gather_all(dy + from, channels, readers.weights.data() + start, count, room, dx + item * channels);
       if (++i == size) {
         i = 0;
         n++;

@@ -6,7 +6,7 @@
 // vectors in a row are LANES whole pixels, so that lane l of vector j always belongs to class (j LANES + l) % classes.
 #include <cmath>
 
-#include "tile.h"
+#include "tversky.h"
 
 namespace lacuna::cpu::LACUNA_ISA::tversky {
 
@@ -53,13 +53,6 @@ void by_chunk(const SumParams& p, float* partials, const F& f) {
   });
 }
 
-/** Adds p, or a count, of one vector to its three running sums. */
-LACUNA_INLINE void tally(float* at, Vec p, Mask hit) {
-  store(at, load(at) + select(hit, p, splat(0.0f)));
-  store(at + LANES, load(at + LANES) + select(hit, splat(0.0f), p));
-  store(at + 2 * LANES, load(at + 2 * LANES) + select(hit, splat(1.0f), splat(0.0f)));
-}
-
 void sums_softmax(const SumParams& p, const Args& a) {
   const float* logits = a.in(0);
   const uint32_t* labels = a.in<uint32_t>(1);
@@ -79,9 +72,7 @@ void sums_softmax(const SumParams& p, const Args& a) {
         load_tile(logits + row * classes, classes, count, tile);
         const Vec largest = load(pair), inverse = load(pair + LANES);
         const IVec label = load_labels(labels + row, count, p.ignore);
-        // as an unsigned number, so that -1 is no class
-        const UVec limit = bits<UVec>(splat_int(static_cast<int32_t>(p.classes)));
-        const Mask valid = bits<Mask>(bits<UVec>(label) < limit);
+        const Mask valid = below(label, p.classes);
         for (size_t k = 0; k < classes; k++) {
           const Vec e = exp(load(tile + k * LANES) - largest) * inverse;
           tally(running + k * 3 * LANES, select(valid, e, splat(0.0f)), label == splat_int(static_cast<int32_t>(k)));

@@ -75,7 +75,7 @@ class CudaDevice final : public Device, private Context {
 #if defined(LACUNA_HOST)
     if (options.capability > 0) capability = options.capability;
     host::set_reverse(stream, options.reverse);
-    host::set_memory(options.memory > 0 ? options.memory : SIZE_MAX);
+    host::set_memory(cuda_pool_, options.memory > 0 ? options.memory : SIZE_MAX);
 #endif
     pool_ = new_pool();
   }
@@ -161,7 +161,8 @@ class CudaDevice final : public Device, private Context {
     if (capturing_) {
       const auto* bytes = static_cast<const unsigned char*>(params);
       capturing_->calls.push_back(
-          {&entry, {buffers, buffers + count}, {types, types + count}, {bytes, bytes + params_bytes}, {}, {}, tf32});
+          {&entry, std::vector<void*>(buffers, buffers + count), std::vector<Type>(types, types + count),
+           std::vector<unsigned char>(bytes, bytes + params_bytes), {}, {}, tf32});
     }
     launch(entry, buffers, types, params);
   }

@@ -12,6 +12,28 @@ export interface View {
   readonly size: number;
 }
 
+/** How a device keeps commands. */
+export interface Graphs {
+  /** From here to `end` commands are kept rather than carried out, and nothing can be read. */
+  begin(): void;
+  /** What was kept. */
+  end(): Graph;
+  /** Ends without keeping anything. */
+  cancel(): void;
+}
+
+/** Commands that a device kept, to carry them out as often as wanted. It holds the memory that they allocated. */
+export interface Graph {
+  /** `changes`: other parameters for some of its kernels, from now on; `run` counts them from 0. */
+  replay(changes: readonly ParamChange[]): void;
+  dispose(): void;
+}
+export interface ParamChange {
+  readonly run: number;
+  readonly kernel: AnyKernel;
+  readonly params: Readonly<Record<string, number>>;
+}
+
 export interface BackendStats {
   /** Slots allocated and not yet freed. */
   readonly live: number;
@@ -41,7 +63,14 @@ export interface Backend extends Disposable {
    */
   readonly lanes: number;
   readonly stats: BackendStats;
+  /** Null where commands can only be carried out one by one. */
+  readonly graphs: Graphs | null;
   supports(dtype: DType): boolean;
+  /**
+   * May products of f32 be rounded to tf32 (10 bits of fraction) on the way in? Default: no. Absent where the device has no
+   * such arithmetic.
+   */
+  allowTf32?(allowed: boolean): void;
   alloc(elements: number, dtype: DType): Slot;
   /** Hands the slot back for reuse; safe at once, as every command runs in submission order. */
   free(slot: Slot): void;

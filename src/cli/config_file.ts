@@ -29,7 +29,14 @@ const schema = v.partial(
       contrast: number,
       saturation: number,
     }),
-    model: optional({ backbone: text, variant: text, outputStride: number, width: number, imagePooling: text }),
+    model: optional({
+      backbone: text,
+      variant: text,
+      outputStride: number,
+      width: number,
+      imagePooling: text,
+      precision: text,
+    }),
     discriminator: optional({
       kind: text,
       tap: text,

@@ -12,12 +12,13 @@ import {
   truncatedNormal,
   xavierUniform,
 } from "../nn/index.js";
-import { concat, resizeBilinear } from "../ops/index.js";
+import { cast, concat, resizeBilinear } from "../ops/index.js";
 import { Generator } from "../random.js";
 import { scope, type Tensor } from "../tensor.js";
 import { ASPP, type HeadInitialisers, pointwiseBlock, type Separation, spatialBlock } from "./aspp.js";
 import type { Encoder, EncoderOptions } from "./encoder.js";
 import { MobileNetV2 } from "./mobilenet_v2.js";
+import { type Precision, precisions, usePrecision } from "./precision.js";
 import { ResNet } from "./resnet.js";
 import { Xception65 } from "./xception.js";
 
@@ -41,6 +42,11 @@ export interface DeepLabV3PlusOptions {
   readonly width?: number;
   /** Of the first values and of dropout; default 0. */
   readonly seed?: number;
+  /**
+   * What the maps between its layers are stored as: "f32" (default), or "bf16" (CUDA), with sums, statistics, weights and
+   * logits in f32. "tf32" is "f32" whose products the device may round to 10 bits: from then on all of that device's.
+   */
+  readonly precision?: Precision;
   /** Normalisation after ASPP's image pooling; "group" trains on batches of one image. Default "batch", as published. */
   readonly imagePooling?: "batch" | "group";
 }
@@ -131,7 +137,7 @@ export interface Features {
   readonly aspp: Tensor;
   /** `[n, h / 4, w / 4, 256]` */
   readonly decoder: Tensor;
-  /** `[n, h, w, classes]` */
+  /** `[n, h, w, classes]`, f32 in every precision */
   readonly logits: Tensor;
 }
 
@@ -197,6 +203,7 @@ export class DeepLabV3Plus extends Module {
   readonly classes: number;
   readonly inChannels: number;
   readonly outputStride: 8 | 16;
+  readonly precision: Precision;
   /** Channels at each tap, and of the decoder's inputs. */
   readonly channels: Readonly<Record<"encoder" | "lowLevel" | "aspp" | "decoder" | "reducedLowLevel", number>>;
   /** Random numbers of dropout; to go on where a checkpoint was taken, put `Generator.from(state)` here. */
@@ -207,8 +214,10 @@ export class DeepLabV3Plus extends Module {
   constructor(device: Backend, options: DeepLabV3PlusOptions) {
     super();
     const { backbone, classes, outputStride = 16, variant = "paper", inChannels = 3, width = 1, seed = 0 } = options;
-    const { imagePooling = "batch" } = options;
-    checkOptions({ ...options, outputStride, variant, inChannels, width, imagePooling });
+    const { imagePooling = "batch", precision = "f32" } = options;
+    checkOptions({ ...options, outputStride, variant, inChannels, width, imagePooling, precision });
+    usePrecision("DeepLabV3Plus", device, precision);
+    this.precision = precision;
     this.backbone = backbone;
     this.variant = variant;
     this.classes = classes;
@@ -254,10 +263,10 @@ export class DeepLabV3Plus extends Module {
     const { alignCorners } = variantRules[this.variant];
     return scope(() => {
       const [, h, w] = x.shape as [number, number, number, number];
-      const { lowLevel, encoder } = this.encoder.forward(x);
+      const { lowLevel, encoder } = this.encoder.forward(this.precision === "bf16" ? cast(x, "bf16") : x);
       const aspp = this.decoder.aspp.forward(encoder);
       const decoder = this.decoder.fuse(aspp, lowLevel, alignCorners.decoder);
-      const small = this.segmentationHead.forward(decoder);
+      const small = cast(this.segmentationHead.forward(decoder), "f32");
       const logits = resizeBilinear(small, [h, w], { alignCorners: alignCorners.logits });
       return { encoder, lowLevel, aspp, decoder, logits };
     });
@@ -294,7 +303,7 @@ export class DeepLabV3Plus extends Module {
 }
 
 function checkOptions(options: Required<Omit<DeepLabV3PlusOptions, "seed">>): void {
-  const { backbone, classes, outputStride, variant, inChannels, width, imagePooling } = options;
+  const { backbone, classes, outputStride, variant, inChannels, width, imagePooling, precision } = options;
   const refuse = (reason: string): never => {
     throw new ArgumentError("DeepLabV3Plus", reason);
   };
@@ -310,6 +319,8 @@ function checkOptions(options: Required<Omit<DeepLabV3PlusOptions, "seed">>): vo
   if (imagePooling !== "batch" && imagePooling !== "group") {
     refuse(`imagePooling must be "batch" or "group", not "${String(imagePooling)}"`);
   }
+  if (!precisions.includes(precision))
+    refuse(`there is no precision "${precision}"; choose one of ${precisions.join(", ")}`);
   for (const [name, count] of Object.entries({ classes, inChannels })) {
     if (!Number.isInteger(count) || count < 1) refuse(`${name} must be a whole number, 1 or more, not ${count}`);
   }

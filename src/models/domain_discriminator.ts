@@ -12,7 +12,7 @@ import {
   Sequential,
   torchDefault,
 } from "../nn/index.js";
-import { reshape } from "../ops/index.js";
+import { cast, reshape } from "../ops/index.js";
 import { scope, type Tensor } from "../tensor.js";
 
 export interface ConvolutionalDiscriminatorOptions {
@@ -86,7 +86,7 @@ export class DomainDiscriminator extends Module {
   }
 
   /**
-   * Logits of "from the target domain" for features `[n, h, w, inChannels]`: `[n, h', w', 1]` or, global, `[n, 1]`.
+   * Logits (f32) of "from the target domain" for features `[n, h, w, inChannels]`: `[n, h', w', 1]` or, global, `[n, 1]`.
    * @throws ShapeError where the features have another shape.
    */
   forward(features: Tensor): Tensor {
@@ -96,7 +96,7 @@ export class DomainDiscriminator extends Module {
       });
     }
     return scope(() => {
-      const y = this.layers.forward(features);
+      const y = cast(this.layers.forward(features), "f32");
       return this.kind === "global" ? reshape(y, [features.shape[0]!, 1]) : y;
     });
   }

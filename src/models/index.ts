@@ -15,4 +15,5 @@ export {
   type DomainDiscriminatorOptions,
   type GlobalDiscriminatorOptions,
 } from "./domain_discriminator.js";
+export { type Precision, precisions } from "./precision.js";
 export { type Tap, tap, tapChannels, taps } from "./tap.js";

@@ -1,5 +1,5 @@
 import { BatchNorm, Conv2d, kaimingNormal, Layer, ReLU6, Sequential } from "../nn/index.js";
-import { add, pad } from "../ops/index.js";
+import { pad } from "../ops/index.js";
 import { scope, type Tensor } from "../tensor.js";
 import { atrousStages, type Encoded, Encoder, type EncoderOptions } from "./encoder.js";
 
@@ -29,6 +29,9 @@ export interface MobileNetV2Options extends EncoderOptions {
 /** 1x1 expansion, 3x3 depthwise, linear 1x1, and the input added in all but the first block of a stage. */
 class InvertedResidual extends Layer {
   readonly conv: Sequential;
+  /** `conv` in two: all but its last layer, and that, which adds the input. */
+  readonly #body: Sequential;
+  readonly #norm: BatchNorm;
   readonly #margin: number;
   readonly #adds: boolean;
 
@@ -42,14 +45,16 @@ class InvertedResidual extends Layer {
     const { expansion, stride, dilation } = place;
     const hidden = from * expansion;
     const depthwise = { stride, dilation, groups: hidden, initial, ...(padsInput && { padding: 0 }) };
-    this.conv = new Sequential(
+    const body = [
       ...(expansion === 1
         ? []
         : [new Sequential(new Conv2d(from, hidden, 1, { initial }), new BatchNorm(hidden, norm), new ReLU6())]),
       new Sequential(new Conv2d(hidden, hidden, 3, depthwise), new BatchNorm(hidden, norm), new ReLU6()),
       new Conv2d(hidden, to, 1, { initial }),
-      new BatchNorm(to, norm),
-    );
+    ];
+    this.#body = new Sequential(...body);
+    this.#norm = new BatchNorm(to, norm);
+    this.conv = new Sequential(...body, this.#norm);
     this.#margin = padsInput ? dilation : 0;
     this.#adds = place.adds;
   }
@@ -57,8 +62,8 @@ class InvertedResidual extends Layer {
   override forward(x: Tensor): Tensor {
     return scope(() => {
       const margin = [this.#margin, this.#margin] as const;
-      const y = this.conv.forward(this.#margin > 0 ? pad(x, [[0, 0], margin, margin, [0, 0]]) : x);
-      return this.#adds ? add(x, y) : y;
+      const y = this.#body.forward(this.#margin > 0 ? pad(x, [[0, 0], margin, margin, [0, 0]]) : x);
+      return this.#norm.forward(y, this.#adds ? { residual: x } : {});
     });
   }
 }

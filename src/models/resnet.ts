@@ -1,5 +1,5 @@
 import { BatchNorm, Conv2d, kaimingNormal, Layer, Sequential } from "../nn/index.js";
-import { add, maxPool2d, relu } from "../ops/index.js";
+import { maxPool2d } from "../ops/index.js";
 import { scope, type Tensor } from "../tensor.js";
 import { atrousStages, type Encoded, Encoder, type EncoderOptions } from "./encoder.js";
 
@@ -49,10 +49,12 @@ class ResidualBlock extends Layer {
 
   override forward(x: Tensor): Tensor {
     return scope(() => {
-      let y = relu(this.bn1.forward(this.conv1.forward(x)));
-      y = this.bn2.forward(this.conv2.forward(y));
-      if (this.conv3 && this.bn3) y = this.bn3.forward(this.conv3.forward(relu(y)));
-      return relu(add(y, this.downsample ? this.downsample.forward(x) : x));
+      const joined = { residual: this.downsample ? this.downsample.forward(x) : x, relu: true };
+      let y = this.bn1.forward(this.conv1.forward(x), { relu: true });
+      y = this.conv2.forward(y);
+      if (!this.conv3 || !this.bn3) return this.bn2.forward(y, joined);
+      y = this.bn2.forward(y, { relu: true });
+      return this.bn3.forward(this.conv3.forward(y), joined);
     });
   }
 }
@@ -97,7 +99,7 @@ export class ResNet extends Encoder {
 
   override forward(x: Tensor): Encoded {
     return scope(() => {
-      const stem = relu(this.bn1.forward(this.conv1.forward(x)));
+      const stem = this.bn1.forward(this.conv1.forward(x), { relu: true });
       const lowLevel = this.layer1.forward(maxPool2d(stem, { kernel: 3, stride: 2, padding: 1 }));
       const encoder = this.layer4.forward(this.layer3.forward(this.layer2.forward(lowLevel)));
       return { lowLevel, encoder };

@@ -1,5 +1,5 @@
-import { BatchNorm, Conv2d, kaimingNormal, Layer } from "../nn/index.js";
-import { add, relu } from "../ops/index.js";
+import { type AfterNorm, BatchNorm, Conv2d, kaimingNormal, Layer } from "../nn/index.js";
+import { relu } from "../ops/index.js";
 import { scope, type Tensor } from "../tensor.js";
 import { atrousStages, type Encoded, Encoder, type EncoderOptions } from "./encoder.js";
 
@@ -24,14 +24,11 @@ class ConvNorm extends Layer {
   }
 
   override forward(x: Tensor): Tensor {
-    return scope(() => {
-      const y = this.bn.forward(this.conv.forward(x));
-      return this.#activate ? relu(y) : y;
-    });
+    return scope(() => this.bn.forward(this.conv.forward(x), { relu: this.#activate }));
   }
 }
 
-/** 3x3 depthwise and 1x1, each normalised, with ReLU after both or after neither. */
+/** 3x3 depthwise and 1x1, each normalised, with ReLU between them where asked. */
 class SeparableConv extends Layer {
   readonly convDw: Conv2d;
   readonly bnDw: BatchNorm;
@@ -53,47 +50,57 @@ class SeparableConv extends Layer {
     this.#activate = activate;
   }
 
-  override forward(x: Tensor): Tensor {
+  override forward(x: Tensor, after: AfterNorm = {}): Tensor {
     return scope(() => {
-      const between = this.#activate ? relu : (y: Tensor) => y;
-      const y = between(this.bnDw.forward(this.convDw.forward(x)));
-      return between(this.bnPw.forward(this.convPw.forward(y)));
+      const y = this.bnDw.forward(this.convDw.forward(x), { relu: this.#activate });
+      return this.bnPw.forward(this.convPw.forward(y), after);
     });
   }
 }
 
-/** Three separable convolutions; the last one may stride. ReLU comes before each, or inside them (`activate`). */
+/** Where a stack has its ReLUs: before each separable convolution, or behind each and inside it. */
+type Activation = "before" | "within";
+
+/** Three separable convolutions with ReLUs; the last one may stride. */
 class XceptionStack extends Layer {
   readonly conv1: SeparableConv;
   readonly conv2: SeparableConv;
   readonly conv3: SeparableConv;
-  readonly #activate: boolean;
+  readonly #within: boolean;
+  readonly #linearSecond: boolean;
 
   constructor(
     from: number,
     to: readonly [number, number, number],
-    { stride, dilation, activate }: { stride: number; dilation: number; activate: boolean },
+    place: { stride: number; dilation: number; activation: Activation; linearSecond: boolean },
     norm: EncoderOptions["norm"],
   ) {
     super();
+    const { stride, dilation } = place;
+    const activate = place.activation === "within";
     this.conv1 = new SeparableConv(from, to[0], { stride: 1, dilation, activate }, norm);
     this.conv2 = new SeparableConv(to[0], to[1], { stride: 1, dilation, activate }, norm);
     this.conv3 = new SeparableConv(to[1], to[2], { stride, dilation, activate }, norm);
-    this.#activate = activate;
+    this.#within = activate;
+    this.#linearSecond = place.linearSecond;
   }
 
-  /** What the second convolution gives, before its ReLU. */
+  /** What the second convolution gives, after the ReLU that follows it, or before it (`linearSecond`). */
   second(x: Tensor): Tensor {
-    return scope(() => this.conv2.forward(this.#before(this.conv1.forward(this.#before(x)))));
+    return scope(() => {
+      const y = this.conv1.forward(this.#within ? x : relu(x), { relu: true });
+      return this.conv2.forward(y, { relu: !this.#linearSecond });
+    });
   }
-  third(second: Tensor): Tensor {
-    return scope(() => this.conv3.forward(this.#before(second)));
+  /** The stack's output, given what `second` gave. */
+  third(second: Tensor, after: AfterNorm = {}): Tensor {
+    return scope(() => {
+      const y = this.#linearSecond ? relu(second) : second;
+      return this.conv3.forward(y, { ...after, relu: this.#within });
+    });
   }
   override forward(x: Tensor): Tensor {
     return scope(() => this.third(this.second(x)));
-  }
-  #before(x: Tensor): Tensor {
-    return this.#activate ? x : relu(x);
   }
 }
 
@@ -105,14 +112,20 @@ class XceptionBlock extends Layer {
   constructor(
     from: number,
     to: readonly [number, number, number],
-    place: { stride: number; dilation: number; shortcut: "none" | "identity" | "projection" },
+    place: {
+      stride: number;
+      dilation: number;
+      shortcut: "none" | "identity" | "projection";
+      linearSecond: boolean;
+    },
     norm: EncoderOptions["norm"],
   ) {
     super();
-    const { stride, dilation, shortcut } = place;
+    const { stride, dilation, shortcut, linearSecond } = place;
     this.shortcut = shortcut === "projection" ? new ConvNorm(from, to[2], 1, { stride, activate: false, norm }) : null;
     // The block without a shortcut ends the network: its ReLUs come after, so that the features are not negative.
-    this.stack = new XceptionStack(from, to, { stride, dilation, activate: shortcut === "none" }, norm);
+    const activation = shortcut === "none" ? "within" : "before";
+    this.stack = new XceptionStack(from, to, { stride, dilation, activation, linearSecond }, norm);
     this.#adds = shortcut !== "none";
   }
 
@@ -123,8 +136,8 @@ class XceptionBlock extends Layer {
   /** The block's output, given what its second convolution gave. */
   finish(x: Tensor, second: Tensor): Tensor {
     return scope(() => {
-      const y = this.stack.third(second);
-      return this.#adds ? add(y, this.shortcut ? this.shortcut.forward(x) : x) : y;
+      if (!this.#adds) return this.stack.third(second);
+      return this.stack.third(second, { residual: this.shortcut ? this.shortcut.forward(x) : x });
     });
   }
 }
@@ -156,7 +169,6 @@ export class Xception65 extends Encoder {
   override readonly channels: { readonly lowLevel: number; readonly encoder: number };
   readonly stem: readonly ConvNorm[];
   readonly blocks: readonly XceptionBlock[];
-  readonly #activatedLowLevel: boolean;
 
   constructor(options: XceptionOptions) {
     super();
@@ -175,21 +187,21 @@ export class Xception65 extends Encoder {
     this.blocks = blocks.map(({ to, shortcut }, i) => {
       const { stride, first } = places[i]!;
       const scaled = to.map(channels) as [number, number, number];
-      const block = new XceptionBlock(from, scaled, { stride, dilation: first, shortcut }, norm);
+      const linearSecond = i === 1 && !options.activatedLowLevel;
+      const block = new XceptionBlock(from, scaled, { stride, dilation: first, shortcut, linearSecond }, norm);
       from = scaled[2];
       return block;
     });
     this.channels = { lowLevel: channels(256), encoder: from };
-    this.#activatedLowLevel = options.activatedLowLevel;
   }
 
   override forward(x: Tensor): Encoded {
     return scope(() => {
       const [first, second, ...rest] = this.blocks as [XceptionBlock, XceptionBlock, ...XceptionBlock[]];
       const entry = scope(() => first.forward(this.stem.reduce((value, layer) => layer.forward(value), x)));
-      const tapped = second.stack.second(entry);
-      const encoder = scope(() => rest.reduce((value, block) => block.forward(value), second.finish(entry, tapped)));
-      return { lowLevel: this.#activatedLowLevel ? relu(tapped) : tapped, encoder };
+      const lowLevel = second.stack.second(entry);
+      const encoder = scope(() => rest.reduce((value, block) => block.forward(value), second.finish(entry, lowLevel)));
+      return { lowLevel, encoder };
     });
   }
 }

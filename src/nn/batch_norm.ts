@@ -1,4 +1,4 @@
-import { batchNorm } from "../ops/index.js";
+import { batchNorm, type BatchNormOptions as OpOptions } from "../ops/index.js";
 import type { Tensor } from "../tensor.js";
 import { Layer } from "./module.js";
 import { Parameter } from "./parameter.js";
@@ -9,6 +9,9 @@ export interface BatchNormOptions {
   /** Share of the batch in the running statistics, PyTorch's sense (TensorFlow's decay is 1 - momentum); default 0.1. */
   readonly momentum?: number;
 }
+
+/** What follows in the same passes over memory: a residual is added, then ReLU. */
+export type AfterNorm = Pick<OpOptions, "residual" | "relu">;
 
 /**
  * Normalises each channel of `[n, h, w, channels]` over the batch and space while training, by running statistics
@@ -45,13 +48,14 @@ export class BatchNorm extends Layer {
     this.#frozen = frozen;
   }
 
-  override forward(x: Tensor): Tensor {
+  /** @param after Default: nothing follows. */
+  override forward(x: Tensor, after: AfterNorm = {}): Tensor {
     const state = {
       gamma: this.weight.tensor,
       beta: this.bias.tensor,
       runningMean: this.runningMean.tensor,
       runningVar: this.runningVar.tensor,
     };
-    return batchNorm(x, state, { mode: this.mode, momentum: this.momentum, eps: this.eps });
+    return batchNorm(x, state, { ...after, mode: this.mode, momentum: this.momentum, eps: this.eps });
   }
 }

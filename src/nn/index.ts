@@ -1,5 +1,5 @@
 export { LeakyReLU, ReLU, ReLU6 } from "./activation.js";
-export { BatchNorm, type BatchNormOptions } from "./batch_norm.js";
+export { type AfterNorm, BatchNorm, type BatchNormOptions } from "./batch_norm.js";
 export { Conv2d, type Conv2dOptions } from "./conv.js";
 export { Dropout } from "./dropout.js";
 export { GlobalAvgPool } from "./global_pool.js";

@@ -1,5 +1,5 @@
 import { ShapeError } from "../errors.js";
-import { add, matmul, reshape } from "../ops/index.js";
+import { add, cast, matmul, reshape } from "../ops/index.js";
 import { scope, type Tensor } from "../tensor.js";
 import { type Initialiser, torchDefault } from "./initialise.js";
 import { Layer } from "./module.js";
@@ -29,7 +29,8 @@ export class Linear extends Layer {
     }
     return scope(() => {
       const rows = reshape(x, [x.size / this.inFeatures, this.inFeatures]);
-      const y = add(matmul(rows, this.weight.tensor, { transposeB: true }), this.bias.tensor);
+      const [weight, bias] = [cast(this.weight.tensor, x.dtype), cast(this.bias.tensor, x.dtype)];
+      const y = add(matmul(rows, weight, { transposeB: true }), bias);
       return reshape(y, [...x.shape.slice(0, -1), this.outFeatures]);
     });
   }

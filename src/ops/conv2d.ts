@@ -1,8 +1,9 @@
 import { differentiable, isTracked } from "../autograd.js";
 import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
 import { defineKernel, linear, type ParamsOf } from "../kernel.js";
-import { isFloat, type Spec, sizeOf } from "../shape.js";
-import { batchParts, run, type Tensor } from "../tensor.js";
+import { type DType, isFloat, type Spec, sizeOf } from "../shape.js";
+import { batchParts, run, scope, type Tensor } from "../tensor.js";
+import { cast } from "./cast.js";
 import { add } from "./elementwise.js";
 
 const geometry = {
@@ -127,8 +128,9 @@ export interface Conv2dOptions {
  * Two-dimensional convolution (cross-correlation, as everywhere in deep learning):
  * y[n, i, j, o] = bias[o] + Σ x[n, i·stride + kh·dilation − top, j·stride + kw·dilation − left, c] · w[o, kh, kw, c],
  * over the taps that fall inside the map and the input channels of o's group.
- * @param x `[n, h, w, cin]`, f32 or f16
- * @param w `[cout, kh, kw, cin / groups]`, of x's type, as is the bias
+ * @param x `[n, h, w, cin]`, f32 or a half
+ * @param w `[cout, kh, kw, cin / groups]`, of x's type or f32, as is the bias: f32 weights are rounded to x's type for the
+ * products, and their gradient is f32, as the weights that an optimiser keeps want it
  * @returns `[n, oh, ow, cout]` with oh = ⌊(h + top + bottom − dilation·(kh − 1) − 1) / stride⌋ + 1, and ow likewise
  * @throws ShapeError where shapes do not fit or the kernel is larger than the padded map; DTypeError; ArgumentError for
  * a stride, padding, dilation or number of groups out of range.
@@ -137,17 +139,20 @@ export function conv2d(x: Tensor, w: Tensor, options: Conv2dOptions = {}): Tenso
   const { bias } = options;
   const p = geometryOf(x, w, options);
   const inputs = bias ? [x, w, bias] : [x, w];
-  const y = convolve(p, x, w, bias);
   // What nobody will read is neither saved nor computed: the gradient of an image, the weights' of a frozen layer.
   const [wantsX, wantsW] = [isTracked(x), isTracked(w)];
-  const saved = [...(wantsX ? [w] : []), ...(wantsW ? [x] : [])];
   const { spec: xSpec } = x;
   const { spec: wSpec } = w;
-  return differentiable(inputs, saved, y, (dy, kept) => [
-    wantsX ? pullInput(p, dy, kept[0]!, xSpec) : null,
-    wantsW ? pullWeight(p, kept[kept.length - 1]!, dy, wSpec) : null,
-    ...(bias ? [pullBias(dy)] : []),
-  ]);
+  return scope(() => {
+    const [wHere, biasHere] = [cast(w, x.dtype), bias && cast(bias, x.dtype)];
+    const y = convolve(p, x, wHere, biasHere);
+    const saved = [...(wantsX ? [wHere] : []), ...(wantsW ? [x] : [])];
+    return differentiable(inputs, saved, y, (dy, kept) => [
+      wantsX ? pullInput(p, dy, kept[0]!, xSpec) : null,
+      wantsW ? pullWeight(p, kept[kept.length - 1]!, dy, wSpec) : null,
+      ...(bias ? [pullBias(dy, bias.dtype)] : []),
+    ]);
+  });
 }
 
 const isDepthwise = (p: Geometry): boolean => p.groups === p.cin && p.groups > 1;
@@ -187,9 +192,9 @@ function pullWeight(p: Geometry, x: Tensor, dy: Tensor, spec: Spec): Tensor {
     .reduce((a, b) => add(a, b));
 }
 
-function pullBias(dy: Tensor): Tensor {
+function pullBias(dy: Tensor, dtype: DType): Tensor {
   const cout = dy.shape[3]!;
-  const spec: Spec = { shape: [cout], dtype: dy.dtype };
+  const spec: Spec = { shape: [cout], dtype };
   return batchParts("conv2d", [dy])
     .map(([dys]) => {
       const pixels = dys.size / cout;
@@ -234,8 +239,9 @@ function geometryOf(x: Tensor, w: Tensor, options: Conv2dOptions): Geometry {
   const [top, bottom, left, right] = padding as [number, number, number, number];
   whole("groups", groups, 1);
 
-  if (!isFloat(x.dtype) || w.dtype !== x.dtype || (bias && bias.dtype !== x.dtype)) {
-    throw new DTypeError("conv2d", "x, w and bias must all be f32, or all f16", operands);
+  const fits = (t: Tensor) => t.dtype === x.dtype || t.dtype === "f32";
+  if (!isFloat(x.dtype) || !fits(w) || (bias && !fits(bias))) {
+    throw new DTypeError("conv2d", "x must be a float, w and bias of its type or f32", operands);
   }
   if (x.rank !== 4 || w.rank !== 4) {
     throw new ShapeError("conv2d", "x must be [n, h, w, cin] and w [cout, kh, kw, cin / groups]", operands);

@@ -1,10 +1,11 @@
 import { differentiable } from "../autograd.js";
 import { ArgumentError, DTypeError } from "../errors.js";
 import { defineKernel, linear } from "../kernel.js";
-import { counterWords } from "../philox.js";
 import type { Generator } from "../random.js";
+import { eachStep } from "../recording.js";
 import { isFloat } from "../shape.js";
 import { batchParts, runInto, scope, Tensor } from "../tensor.js";
+import { liveCounter } from "./random.js";
 
 // y[i] = word i of the stream >= threshold ? x[i] · factor : 0; word 4 b + j is word j of Philox block counter + b.
 const apply = defineKernel({
@@ -36,20 +37,24 @@ export function dropout(x: Tensor, rate: number, generator: Generator): Tensor {
   if (!isFloat(x.dtype)) throw new DTypeError("dropout", "takes f32 or f16", { x: x.spec });
   if (rate === 0) return differentiable([x], [], x.alias(), (dy) => [dy]);
   const { key } = generator;
-  const counter = generator.reserve(Math.ceil(x.size / 4));
-  const mask = (t: Tensor): Tensor => masked(t, rate, key, counter);
+  const blocks = Math.ceil(x.size / 4);
+  let counter = 0;
+  eachStep(() => {
+    counter = generator.reserve(blocks);
+  });
+  const mask = (t: Tensor): Tensor => masked(t, rate, key, () => counter);
   return differentiable([x], [], mask(x), (dy) => [mask(dy)]);
 }
 
-function masked(x: Tensor, rate: number, [key0, key1]: Generator["key"], counter: number): Tensor {
+function masked(x: Tensor, rate: number, [key0, key1]: Generator["key"], counter: () => number): Tensor {
   const threshold = Math.min(Math.round(rate * 2 ** 32), 2 ** 32 - 1);
   const factor = 1 / (1 - rate);
   return scope(() => {
     const y = Tensor.uninitialised(x.device, x.spec);
-    let block = counter;
+    let block = 0; // after the first
     for (const [from, to] of batchParts("dropout", [x, y])) {
-      const [counter0, counter1] = counterWords(block);
-      runInto(apply, [from], [to], { count: to.size, key0, key1, counter0, counter1, threshold, factor });
+      const words = liveCounter(counter, block);
+      runInto(apply, [from], [to], { count: to.size, key0, key1, ...words, threshold, factor });
       block += Math.ceil(to.size / 4); // all parts but the last are multiples of 256 bytes
     }
     return y;

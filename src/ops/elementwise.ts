@@ -1,6 +1,7 @@
 import { differentiable } from "../autograd.js";
 import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
 import { defineKernel, linear } from "../kernel.js";
+import type { Live } from "../recording.js";
 import { broadcastShape, isFloat, type Shape, sameShape } from "../shape.js";
 import { run, scope, type Tensor } from "../tensor.js";
 import { sum } from "./reduce.js";
@@ -191,7 +192,7 @@ export function div(a: Tensor, b: Tensor): Tensor {
   });
 }
 
-function map(op: string, kernel: typeof scaleKernel, x: Tensor, a = 0, b = 0): Tensor {
+function map(op: string, kernel: typeof scaleKernel, x: Tensor, a: Live = 0, b = 0): Tensor {
   requireFloat(op, { x });
   return run(kernel, [x], [x.spec], { count: x.size, a, b })[0];
 }
@@ -199,8 +200,8 @@ function pull(kernel: typeof reluBackward, dy: Tensor, s: Tensor, a = 0, b = 0):
   return run(kernel, [dy, s], [dy.spec], { count: dy.size, a, b })[0];
 }
 
-/** factor · x. */
-export function scale(x: Tensor, factor: number): Tensor {
+/** factor · x. A function is asked for its factor anew at each replay of a captured step. */
+export function scale(x: Tensor, factor: Live): Tensor {
   return differentiable([x], [], map("scale", scaleKernel, x, factor), (dy) => [scale(dy, factor)]);
 }
 
@@ -249,8 +250,10 @@ export function clamp(x: Tensor, low: number, high: number): Tensor {
 /** max(x, 0); gradient 0 at 0. */
 export function relu(x: Tensor): Tensor {
   const y = map("relu", reluKernel, x);
-  return differentiable([x], [y], y, (dy, [y]) => [pull(reluBackward, dy, y)]);
+  return differentiable([x], [y], y, (dy, [y]) => [reluGradient(dy, y)]);
 }
+/** dy where relu's output y is positive, 0 elsewhere. */
+export const reluGradient = (dy: Tensor, y: Tensor): Tensor => pull(reluBackward, dy, y);
 
 /** x where positive, slope · x elsewhere. */
 export function leakyRelu(x: Tensor, slope = 0.01): Tensor {

@@ -6,7 +6,25 @@ export * from "./concat.js";
 export { type Conv2dOptions, conv2d } from "./conv2d.js";
 export { type CrossEntropyOptions, crossEntropy } from "./cross_entropy.js";
 export * from "./dropout.js";
-export * from "./elementwise.js";
+export {
+  add,
+  addScalar,
+  clamp,
+  div,
+  exp,
+  leakyRelu,
+  log,
+  mul,
+  neg,
+  pow,
+  relu,
+  scale,
+  sigmoid,
+  softplus,
+  sqrt,
+  sub,
+  tanh,
+} from "./elementwise.js";
 export * from "./group_norm.js";
 export { type MatmulOptions, matmul } from "./matmul.js";
 export * from "./max_pool2d.js";

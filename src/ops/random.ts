@@ -2,6 +2,7 @@ import type { Backend } from "../backends/backend.js";
 import { defineKernel, linear } from "../kernel.js";
 import { counterWords } from "../philox.js";
 import type { Generator } from "../random.js";
+import { eachStep } from "../recording.js";
 import type { Shape } from "../shape.js";
 import { runInto, Tensor } from "../tensor.js";
 
@@ -41,6 +42,16 @@ export function uniform(device: Backend, shape: Shape, generator: Generator): Te
 
 function draw(kernel: typeof randomBits | typeof randomUniform, y: Tensor, generator: Generator): void {
   const [key0, key1] = generator.key;
-  const [counter0, counter1] = counterWords(generator.reserve(Math.ceil(y.size / 4)));
-  runInto(kernel, [], [y], { count: y.size, key0, key1, counter0, counter1 });
+  const blocks = Math.ceil(y.size / 4);
+  let counter = 0;
+  eachStep(() => {
+    counter = generator.reserve(blocks);
+  });
+  runInto(kernel, [], [y], { count: y.size, key0, key1, ...liveCounter(() => counter) });
 }
+
+/** @internal The words of a counter that each replay of a captured step moves on. */
+export const liveCounter = (counter: () => number, offset = 0) => ({
+  counter0: () => counterWords(counter() + offset)[0],
+  counter1: () => counterWords(counter() + offset)[1],
+});

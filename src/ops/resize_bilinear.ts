@@ -1,9 +1,21 @@
 import { differentiable } from "../autograd.js";
 import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
-import { linear } from "../kernel.js";
+import { linear, type ParamsOf } from "../kernel.js";
 import { isFloat } from "../shape.js";
 import { run, type Tensor } from "../tensor.js";
 import { channelKernel, rowGroups } from "./channels.js";
+
+/** Sizes of the result and where its rows and columns read (`coordinates`), as parameters of a kernel. */
+export const sampling = {
+  outH: "u32",
+  outW: "u32",
+  stepH: "u32",
+  offsetH: "i32",
+  scaleH: "u32",
+  stepW: "u32",
+  offsetW: "i32",
+  scaleW: "u32",
+} as const;
 
 const forward = channelKernel({
   name: "resize_bilinear.forward",
@@ -14,14 +26,7 @@ const forward = channelKernel({
     h: "u32",
     w: "u32",
     channels: "u32",
-    outH: "u32",
-    outW: "u32",
-    stepH: "u32",
-    offsetH: "i32",
-    scaleH: "u32",
-    stepW: "u32",
-    offsetW: "i32",
-    scaleW: "u32",
+    ...sampling,
   },
   groups: (p) => rowGroups(p.outW * Math.ceil(p.channels / 4), p.images * p.outH),
   batch: { count: "images", buffers: ["x", "y"] },
@@ -52,6 +57,36 @@ function coordinates(
 }
 
 /**
+ * The parameters `sampling` of a resize from [h, w].
+ * @throws ArgumentError for a size that is not whole and positive, or so large that coordinates leave 31 bits.
+ */
+export function samplingOf(
+  op: string,
+  [h, w]: readonly [h: number, w: number],
+  [outH, outW]: readonly [h: number, w: number],
+  alignCorners: boolean,
+): ParamsOf<typeof sampling> {
+  if (![outH, outW].every((s) => Number.isInteger(s) && s > 0)) {
+    throw new ArgumentError(op, `the size must be whole and positive, not ${outH} x ${outW}`);
+  }
+  if (Math.max((h + 1) * outH, (w + 1) * outW) >= 2 ** 28) {
+    throw new ArgumentError(op, `${outH} x ${outW} from ${h} x ${w} exceeds what 31-bit coordinates hold`);
+  }
+  const along = coordinates(h, outH, alignCorners);
+  const across = coordinates(w, outW, alignCorners);
+  return {
+    outH,
+    outW,
+    stepH: along.step,
+    offsetH: along.offset,
+    scaleH: along.scale,
+    stepW: across.step,
+    offsetW: across.offset,
+    scaleW: across.scale,
+  };
+}
+
+/**
  * Bilinear interpolation to any size, up or down, without antialiasing: PyTorch's `interpolate(mode="bilinear")`.
  * @param x `[n, h, w, c]`, f32 or f16.
  * @param size height and width of the result.
@@ -71,38 +106,31 @@ export function resizeBilinear(
   }
   const [images, h, w, channels] = x.shape as [number, number, number, number];
   const [outH, outW] = size;
-  if (!size.every((s) => Number.isInteger(s) && s > 0)) {
-    throw new ArgumentError("resizeBilinear", `the size must be whole and positive, not ${outH} x ${outW}`);
-  }
-  if (Math.max((h + 1) * outH, (w + 1) * outW) >= 2 ** 28) {
-    throw new ArgumentError(
-      "resizeBilinear",
-      `${outH} x ${outW} from ${h} x ${w} exceeds what 31-bit coordinates hold`,
-    );
-  }
-  const along = coordinates(h, outH, alignCorners);
-  const across = coordinates(w, outW, alignCorners);
+  const at = samplingOf("resizeBilinear", [h, w], size, alignCorners);
   const { dtype } = x;
-  const params = {
-    images,
-    h,
-    w,
-    channels,
-    outH,
-    outW,
-    stepH: along.step,
-    offsetH: along.offset,
-    scaleH: along.scale,
-    stepW: across.step,
-    offsetW: across.offset,
-    scaleW: across.scale,
-  };
+  const params = { images, h, w, channels, ...at };
   const [y] = run(forward(channels), [x], [{ shape: [images, outH, outW, channels], dtype }], params);
   return differentiable([x], [], y, (dy) => {
     const narrow = { shape: [images, outH, w, channels], dtype };
-    const inRow = { outer: images * outH, size: w, channels, outSize: outW, ...across };
+    const inRow = {
+      outer: images * outH,
+      size: w,
+      channels,
+      outSize: outW,
+      step: at.stepW,
+      offset: at.offsetW,
+      scale: at.scaleW,
+    };
     const [rows] = run(gradAxis(channels), [dy], [narrow], inRow);
-    const inColumn = { outer: images, size: h, channels: w * channels, outSize: outH, ...along };
+    const inColumn = {
+      outer: images,
+      size: h,
+      channels: w * channels,
+      outSize: outH,
+      step: at.stepH,
+      offset: at.offsetH,
+      scale: at.scaleH,
+    };
     return run(gradAxis(w * channels), [rows], [{ shape: [images, h, w, channels], dtype }], inColumn);
   });
 }

@@ -1,10 +1,12 @@
 import { differentiable } from "../autograd.js";
 import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
 import { defineKernel, linear } from "../kernel.js";
-import { type Shape, sameShape } from "../shape.js";
-import { batchParts, run, runInto, scope, Tensor } from "../tensor.js";
+import { type Shape, sameShape, sizeOf } from "../shape.js";
+import { batchParts, runInto, scope, Tensor } from "../tensor.js";
 import { checkClassWeights, checkIgnoreIndex } from "./cross_entropy.js";
-import { blockOf, twoStage } from "./partials.js";
+import { twoStage } from "./partials.js";
+import { indexOf, SUM_THREADS_PER_LANE } from "./tversky_index.js";
+import { tverskyUpsampled } from "./tversky_upsampled.js";
 
 // A unit is what one index is computed over: an image (reduce "image") or the whole batch, with `rows` pixels each.
 // The softmax of a row is exp(z - norm[row, 0]) * norm[row, 1]: its largest logit and 1 / sum of exp, found once.
@@ -29,32 +31,6 @@ const sumsSigmoid = defineKernel({
   params: { units: "u32", rows: "u32", classes: "u32", chunks: "u32", block: "u32", ignore: "u32" },
   groups: (p) => linear(p.units * p.chunks * p.classes),
 });
-const combineSums = defineKernel({
-  name: "tversky.combine_sums",
-  inputs: ["partials"],
-  outputs: ["sums"],
-  params: { units: "u32", chunks: "u32", classes: "u32", block: "u32" },
-  groups: (p) => [p.classes, Math.min(p.units, 32768), Math.ceil(p.units / 32768)],
-});
-const index = defineKernel({
-  name: "tversky.index",
-  inputs: ["sums", "weights"],
-  outputs: ["loss", "slopes"],
-  params: {
-    units: "u32",
-    classes: "u32",
-    micro: "u32",
-    alpha: "f32",
-    beta: "f32",
-    smooth_num: "f32",
-    smooth_den: "f32",
-    exponent: "f32",
-    mean_first: "u32",
-    log_loss: "u32",
-    empty: "u32",
-  },
-  groups: () => [1, 1, 1],
-});
 const gradSoftmax = defineKernel({
   name: "tversky.grad_softmax",
   inputs: ["logits", "labels", "norm", "slopes", "dy"],
@@ -70,12 +46,6 @@ const gradSigmoid = defineKernel({
   groups: (p) => linear(p.units * p.rows * p.classes),
 });
 
-/**
- * Most threads (one per class and chunk of pixels) of the first stage of the sums, as a multiple of the device's lanes:
- * 262,144 on a GPU. With 10⁸ pixels of 21 classes a chunk is then 8,011 pixels and the longest chain of additions
- * 90 + 89 + 14 + 14 + 6 long (see partials.ts): a relative error of at most 1.3·10⁻⁵, about 9·10⁻⁷ for roundings without bias.
- */
-const SUM_THREADS_PER_LANE = 4;
 const EMPTY_RULES = ["count", "zero", "skip"] as const;
 
 export interface TverskyOptions {
@@ -114,6 +84,11 @@ export interface TverskyOptions {
   readonly smoothNum?: number;
   /** Added to the denominator, which is kept at 1e-7 or more in any case; default 0. */
   readonly smoothDen?: number;
+  /**
+   * The loss of `resizeBilinear(logits, [H, W], upsample)` for logits `[n, h, w, c]` and labels of the larger size,
+   * H >= h and W >= w (`[n, H, W]`, or as `mode` says). Upsampled logits are never stored, forward or backward.
+   */
+  readonly upsample?: { readonly alignCorners: boolean };
 }
 
 /**
@@ -124,13 +99,15 @@ export interface TverskyOptions {
  * 0, and so is the loss, but for `emptyClass: "count"` without smoothing (1: TI is 0) and the clamp of a focal mean
  * (`powOrder: "mean"`, 1e-4 at most).
  *
- * Logits are f32; shapes as `mode` says. Returns a scalar; the gradient goes to the logits. Probabilities are never
- * stored, beyond two numbers per pixel: the gradient recomputes them.
+ * Logits are f32; shapes as `mode` says, with `upsample` for logits of a smaller map than the labels. Returns a scalar;
+ * the gradient goes to the logits. Probabilities are never stored, beyond two numbers per pixel: the gradient recomputes
+ * them.
  * @throws DTypeError, ShapeError where operands are not so; ArgumentError where an option is out of range.
  */
 export function tversky(logits: Tensor, labels: Tensor, options: TverskyOptions = {}): Tensor {
   const o = checked(logits, labels, options);
-  const { classes, units, rows, softmax, ignore, weights } = o;
+  if (options.upsample) return tverskyUpsampled(logits, labels, options.upsample, o);
+  const { classes, units, rows, softmax, ignore } = o;
   // A device's binding limit is kept by working in parts: of whole units, or of any rows where there is one unit.
   const items = Math.max(1, units > 1 ? units : rows);
   const byItem = (t: Tensor) => t.alias([items, t.size / items]);
@@ -163,21 +140,7 @@ export function tversky(logits: Tensor, labels: Tensor, options: TverskyOptions 
         runInto(sumsSigmoid, [z, y], [target], params);
       }
     });
-    const [sums] = run(combineSums, [partials], [{ shape: [units, classes, 3], dtype: "f32" }], {
-      units,
-      chunks,
-      classes,
-      block: blockOf(chunks, 64),
-    });
-    const [loss, slopes] = run(
-      index,
-      [sums, weights ? Tensor.from(device, weights) : Tensor.ones(device, [classes])],
-      [
-        { shape: [], dtype: "f32" },
-        { shape: [units, classes, 2], dtype: "f32" },
-      ],
-      { units, classes, ...o.indexParams },
-    );
+    const { loss, slopes } = indexOf(partials, o);
 
     return differentiable([logits], [logits, labels, norm, slopes], loss, (dy, [z, y, n, ab]) => {
       const dlogits = Tensor.uninitialised(device, z.spec);
@@ -192,6 +155,18 @@ export function tversky(logits: Tensor, labels: Tensor, options: TverskyOptions 
       return [dlogits];
     });
   });
+}
+
+/** `[n, H, W, c]`: the logits as large as the labels. @throws ShapeError where they cannot be. */
+function upsampledShape(logits: Tensor, labels: Tensor): Shape {
+  const operands = { logits: logits.spec, labels: labels.spec };
+  if (logits.rank !== 4 || logits.size === 0 || labels.rank < 3) {
+    throw new ShapeError("tversky", "upsample takes logits [n, h, w, c] and labels [n, H, W], not empty", operands);
+  }
+  const [n, h, w, c] = logits.shape as [number, number, number, number];
+  const [, outH, outW] = labels.shape as [number, number, number];
+  if (outH < h || outW < w) throw new ShapeError("tversky", "upsample takes no smaller map of labels", operands);
+  return [n, outH, outW, c];
 }
 
 /** Checks operands and options, and works out the layout and the parameters of the index. */
@@ -211,6 +186,7 @@ function checked(logits: Tensor, labels: Tensor, options: TverskyOptions) {
     powOrder = "class",
     smoothNum = 0,
     smoothDen = 0,
+    upsample,
   } = options;
   const operands = { logits: logits.spec, labels: labels.spec };
   const among = <T extends string>(name: string, value: T, allowed: readonly T[]) => {
@@ -234,7 +210,7 @@ function checked(logits: Tensor, labels: Tensor, options: TverskyOptions) {
   if (logits.dtype !== "f32") throw new DTypeError("tversky", "logits must be f32", operands);
   if (labels.dtype !== "u32") throw new DTypeError("tversky", "labels must be u32", operands);
   const softmax = mode === "multiclass";
-  const { shape } = logits;
+  const shape = upsample ? upsampledShape(logits, labels) : logits.shape;
   if (mode !== "binary" && shape.length === 0)
     throw new ShapeError("tversky", "logits need a last axis of classes", operands);
   const [front, classes] = mode === "binary" ? [shape, 1] : [shape.slice(0, -1), shape.at(-1)!];
@@ -246,7 +222,8 @@ function checked(logits: Tensor, labels: Tensor, options: TverskyOptions) {
       : sameShape(labels.shape, shape) ||
         (mode === "binary" && (withChannel(shape, labels.shape) || withChannel(labels.shape, shape)));
   if (!fits) {
-    const wanted = mode === "multiclass" ? "the shape of logits without its last axis" : "the shape of logits";
+    const of = upsample ? "upsampled logits" : "logits";
+    const wanted = mode === "multiclass" ? `the shape of ${of} without its last axis` : `the shape of ${of}`;
     throw new ShapeError("tversky", `labels must have ${wanted} in mode "${mode}"`, operands);
   }
   if (subset && (subset.length === 0 || subset.some((k) => !Number.isInteger(k) || k < 0 || k >= classes))) {
@@ -269,7 +246,7 @@ function checked(logits: Tensor, labels: Tensor, options: TverskyOptions) {
     subset || classWeights
       ? Array.from({ length: classes }, (_, k) => (!subset || subset.includes(k) ? (classWeights?.[k] ?? 1) : 0))
       : null;
-  const pixels = logits.size / classes;
+  const pixels = sizeOf(front);
   const units = reduce === "image" ? Math.max(1, front[0] ?? 1) : 1;
   return {
     classes,

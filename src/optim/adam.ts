@@ -59,13 +59,13 @@ export class Adam extends Optimizer {
     const [beta1, beta2] = this.#betas;
     runInto(adam, [dw, clip], [w, m!, v!], {
       count: w.size,
-      lr: lr / (1 - beta1 ** step),
-      keep: this.decoupled ? 1 - lr * weightDecay : 1,
+      lr: () => lr() / (1 - beta1 ** step()),
+      keep: this.decoupled ? () => 1 - lr() * weightDecay : 1,
       decay: this.decoupled ? 0 : weightDecay,
       rate1: 1 - beta1,
       beta2,
       rate2: 1 - beta2,
-      root: 1 / Math.sqrt(1 - beta2 ** step),
+      root: () => 1 / Math.sqrt(1 - beta2 ** step()),
       eps: this.#eps,
     });
   }

@@ -1,5 +1,6 @@
 import { ArgumentError, CheckpointError, ShapeError } from "../errors.js";
 import { defineKernel, linear } from "../kernel.js";
+import { type Live, liveValue } from "../recording.js";
 import { sameShape } from "../shape.js";
 import { dispose, runInto, scope, Tensor } from "../tensor.js";
 import { Arena } from "./arena.js";
@@ -46,12 +47,15 @@ export class EMA implements Disposable {
   }
 
   /**
-   * Takes the parameters of step `step` (from 0) into the average.
+   * Takes the parameters of step `step` (from 0) into the average; a function is asked at each replay of a captured step.
    * @throws ArgumentError where `step` is negative or not a whole number.
    */
-  update(step: number): void {
-    if (!Number.isSafeInteger(step) || step < 0) throw new ArgumentError("EMA.update", `there is no step ${step}`);
-    const rate = Math.max(1 / (step + 1), 1 - this.#decay);
+  update(step: Live): void {
+    const rate = (): number => {
+      const value = liveValue(step);
+      if (!Number.isSafeInteger(value) || value < 0) throw new ArgumentError("EMA.update", `there is no step ${value}`);
+      return Math.max(1 / (value + 1), 1 - this.#decay);
+    };
     for (const [source, shadow] of this.#pairs) runInto(ema, [source], [shadow], { count: source.size, rate });
   }
 

@@ -1,5 +1,6 @@
 import { ArgumentError, CheckpointError, DTypeError, ShapeError } from "../errors.js";
 import { defineKernel, linear } from "../kernel.js";
+import { eachStep, type Live, liveValue } from "../recording.js";
 import { sameShape } from "../shape.js";
 import { batchParts, dispose, runInto, scope, Tensor, withoutScope } from "../tensor.js";
 import { Arena } from "./arena.js";
@@ -32,8 +33,8 @@ export interface ParameterGroup {
 }
 
 export interface StepOptions {
-  /** Factor on every group's learning rate in this step: what a schedule gives. Default 1. */
-  readonly lrScale?: number;
+  /** Factor on every group's learning rate in this step: what a schedule gives. Default 1. A function is asked at each replay. */
+  readonly lrScale?: Live;
   /** Largest L2 norm of all gradients together; larger ones are scaled down. Default: no limit. */
   readonly clipNorm?: number;
 }
@@ -63,10 +64,10 @@ export interface Update {
   readonly moments: readonly Tensor[];
   /** `[norm, factor]`: gradients are multiplied by the factor. */
   readonly clip: Tensor;
-  readonly lr: number;
+  readonly lr: () => number;
   readonly weightDecay: number;
   /** Of this step, from 1. */
-  readonly step: number;
+  readonly step: () => number;
 }
 
 /** Parameters that a living optimiser holds: a second one would move them away from under it. */
@@ -159,7 +160,12 @@ export abstract class Optimizer implements Disposable {
     if (gradients.length !== this.parameters.length) {
       throw new ArgumentError(op, `${gradients.length} gradients for ${this.parameters.length} parameters`);
     }
-    atLeastZero(op, "lrScale", lrScale);
+    const scaleNow = (): number => {
+      const value = liveValue(lrScale);
+      atLeastZero(op, "lrScale", value);
+      return value;
+    };
+    scaleNow();
     if (clipNorm !== undefined) positive(op, "clipNorm", clipNorm);
     gradients.forEach((gradient, i) => {
       const operands = { parameter: this.parameters[i]!.spec, gradient: gradient.spec };
@@ -177,9 +183,12 @@ export abstract class Optimizer implements Disposable {
     this.#measured = false;
     if (clipNorm !== undefined) this.#measure(clipNorm);
     const clip = clipNorm === undefined ? this.#unclipped : this.#clip;
-    this.#step++;
+    eachStep(() => {
+      this.#step++;
+    });
+    const step = () => this.#step;
     for (const { lr, ...range } of this.#ranges) {
-      if (range.w.size > 0) this.update({ ...range, lr: lr * lrScale, clip, step: this.#step });
+      if (range.w.size > 0) this.update({ ...range, lr: () => lr * scaleNow(), clip, step });
     }
   }
 

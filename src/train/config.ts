@@ -1,7 +1,16 @@
 import type { AugmentOptions } from "../data/augment.js";
 import type { Normalisation } from "../data/normalise.js";
 import { ConfigError } from "../errors.js";
-import { type Backbone, backbones, type DeepLabVariant, deepLabVariants, type Tap, taps } from "../models/index.js";
+import {
+  type Backbone,
+  backbones,
+  type DeepLabVariant,
+  deepLabVariants,
+  type Precision,
+  precisions,
+  type Tap,
+  taps,
+} from "../models/index.js";
 
 export type Mode = "source-only" | "adversarial";
 export type LossName = "crossEntropy" | "tversky" | "domain";
@@ -33,6 +42,8 @@ export interface TrainConfig {
     readonly width: number;
     /** Normalisation of the ASPP's image pooling branch. */
     readonly imagePooling: "batch" | "group";
+    /** How it computes on CUDA; elsewhere "f32" is all there is. */
+    readonly precision: Precision;
   };
   readonly discriminator: {
     readonly kind: "convolutional" | "global";
@@ -92,7 +103,14 @@ export const DEFAULT_CONFIG: TrainConfig = {
   jointBatch: false,
   normalise: "domain",
   augment: { flip: true, rotate90: true, scale: [0.75, 1.5], brightness: 0.2, contrast: 0.2, saturation: 0.2 },
-  model: { backbone: "resnet18", variant: "paper", outputStride: 16, width: 1, imagePooling: "batch" },
+  model: {
+    backbone: "resnet18",
+    variant: "paper",
+    outputStride: 16,
+    width: 1,
+    imagePooling: "batch",
+    precision: "f32",
+  },
   discriminator: {
     kind: "convolutional",
     tap: "decoder",
@@ -133,6 +151,7 @@ const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
   "model.variant": deepLabVariants,
   "model.outputStride": [8, 16],
   "model.imagePooling": ["batch", "group"],
+  "model.precision": precisions,
   "discriminator.kind": ["convolutional", "global"],
   "discriminator.tap": taps,
   "losses.weighting": ["liebel", "kendall", "fixed"],

@@ -1,4 +1,5 @@
 import { differentiate } from "../autograd.js";
+import { type CapturedStep, capture } from "../capture.js";
 import { cached, type Dataset, type Domain } from "../data/dataset.js";
 import { BatchLoader } from "../data/loader.js";
 import { type DomainStatistics, statisticsOf } from "../data/normalise.js";
@@ -31,7 +32,7 @@ import {
   warmUp,
 } from "../optim/index.js";
 import { Generator } from "../random.js";
-import { scope, Tensor } from "../tensor.js";
+import { dispose, scope, Tensor, withoutScope } from "../tensor.js";
 import type { LossName, TrainConfig } from "./config.js";
 
 /** What one step measured. Losses are those before the step's update. */
@@ -67,6 +68,12 @@ export class Session implements Disposable {
   step = 0;
   readonly #schedule: Schedule;
   readonly #names: readonly LossName[];
+  /** What the step at hand reads: its batch, and the numbers of the schedules. */
+  #inputs: Inputs | null = null;
+  #lambda = 0;
+  #lrScale = 1;
+  #warm = false;
+  #captured: CapturedStep<Tensor> | null = null;
 
   private constructor(
     readonly device: Device,
@@ -125,29 +132,19 @@ export class Session implements Disposable {
   async advance(): Promise<StepRecord> {
     const started = performance.now();
     const { config, device, optimiser } = this;
-    const lambda = this.discriminator
+    this.#lambda = this.discriminator
       ? config.discriminator.lambda * adversarialSchedule(this.step / config.steps, config.discriminator.gamma)
       : 0;
+    this.#lrScale = this.#schedule(this.step);
     const source = await this.source.next();
     const target = this.target ? await this.target.next() : null;
-    const lrScale = this.#schedule(this.step);
-    const measured = scope(() => {
-      const side = config.crop;
-      const images = (data: Float32Array) =>
-        Tensor.from(device, data, [data.length / (side * side * 3), side, side, 3]);
-      const x = images(source.images); // [n source, crop, crop, 3]
-      const y = Tensor.from(device, source.labels, x.shape.slice(0, 3), "u32");
-      const t = target ? images(target.images) : null; // [n target, crop, crop, 3]
-      const { values, gradients } = differentiate(optimiser.parameters, () => this.#loss(x, y, t, lambda));
-      optimiser.step(gradients, {
-        lrScale,
-        ...(config.optimiser.clipNorm !== null && { clipNorm: config.optimiser.clipNorm }),
-      });
-      this.ema?.update(this.step);
-      return values.measured;
-    });
+    this.#inputs ??= makeInputs(device, config, this.target !== null);
+    this.#inputs.x.assign(source.images);
+    this.#inputs.y.assign(source.labels);
+    if (target) this.#inputs.t!.assign(target.images);
+    const measured = this.#take();
     const numbers = await measured.data(); // the step's one wait for results
-    measured.dispose();
+    if (!this.#captured) measured.dispose();
     const gradientNorm = config.optimiser.clipNorm === null ? null : await optimiser.gradientNorm();
     this.step++;
     const count = this.#names.length;
@@ -158,18 +155,42 @@ export class Session implements Disposable {
       total: numbers[0]!,
       losses: named(1),
       weights: named(1 + count),
-      lambda,
-      lr: config.optimiser.lr * lrScale,
+      lambda: this.#lambda,
+      lr: config.optimiser.lr * this.#lrScale,
       discriminatorAccuracy: this.discriminator ? { source: 1 - sourceAsTarget!, target: targetAsTarget! } : null,
       gradientNorm,
       secondsPerStep: (performance.now() - started) / 1000,
     };
   }
 
+  /**
+   * Forward, backward, update. The first time as it is, which loads kernels; then from a graph where the device has those.
+   */
+  #take(): Tensor {
+    if (!this.device.graphs || !this.#warm) {
+      this.#warm = true;
+      return scope(() => this.#update());
+    }
+    if (this.#captured) this.#captured.replay();
+    else this.#captured = capture(this.device, () => this.#update());
+    return this.#captured.values;
+  }
+
+  #update(): Tensor {
+    const { config, optimiser } = this;
+    const { values, gradients } = differentiate(optimiser.parameters, () => this.#loss(this.#inputs!));
+    optimiser.step(gradients, {
+      lrScale: () => this.#lrScale,
+      ...(config.optimiser.clipNorm !== null && { clipNorm: config.optimiser.clipNorm }),
+    });
+    this.ema?.update(() => this.step);
+    return values.measured;
+  }
+
   /** Total loss, and what is to be read of the step: total, losses, their weights, shares of verdicts "target". */
-  #loss(x: Tensor, y: Tensor, t: Tensor | null, lambda: number): { loss: Tensor; measured: Tensor } {
+  #loss({ x, y, t }: Inputs): { loss: Tensor; measured: Tensor } {
     const { config, dataset, model, discriminator } = this;
-    const { logits, verdicts } = this.#forward(x, t, lambda);
+    const { logits, verdicts } = this.#forward(x, t);
     const ignoreIndex = dataset.ignoreIndex;
     const { classWeights, labelSmoothing } = config.losses.crossEntropy;
     const compute: Record<LossName, () => Tensor> = {
@@ -192,11 +213,11 @@ export class Session implements Disposable {
   }
 
   /** Logits of the source, and the discriminator's of both domains, from one joint pass or from one each. */
-  #forward(x: Tensor, t: Tensor | null, lambda: number): { logits: Tensor; verdicts: Record<Domain, Tensor> | null } {
+  #forward(x: Tensor, t: Tensor | null): { logits: Tensor; verdicts: Record<Domain, Tensor> | null } {
     const { model, discriminator, config } = this;
     if (!discriminator || !t) return { logits: model.forward(x), verdicts: null };
     const judge = (features: Features) =>
-      discriminator.forward(reverseGradient(tap(features, config.discriminator.tap), lambda));
+      discriminator.forward(reverseGradient(tap(features, config.discriminator.tap), () => this.#lambda));
     if (!config.jointBatch) {
       const [source, target] = [model.features(x), model.features(t)];
       return { logits: source.logits, verdicts: { source: judge(source), target: judge(target) } };
@@ -211,6 +232,8 @@ export class Session implements Disposable {
   }
 
   dispose(): void {
+    this.#captured?.dispose();
+    dispose(this.#inputs);
     this.optimiser.dispose();
     this.ema?.dispose();
     this.losses.dispose();
@@ -220,6 +243,24 @@ export class Session implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** A batch on the device. */
+interface Inputs {
+  /** `[n source, crop, crop, 3]` */
+  readonly x: Tensor;
+  /** `[n source, crop, crop]`, u32 */
+  readonly y: Tensor;
+  /** `[n target, crop, crop, 3]`; null without discriminator. */
+  readonly t: Tensor | null;
+}
+
+function makeInputs(device: Device, { batch, crop }: TrainConfig, adversarial: boolean): Inputs {
+  return withoutScope(() => ({
+    x: Tensor.zeros(device, [batch.source, crop, crop, 3]),
+    y: Tensor.zeros(device, [batch.source, crop, crop], "u32"),
+    t: adversarial ? Tensor.zeros(device, [batch.target, crop, crop, 3]) : null,
+  }));
 }
 
 /** `count` images of a batch, from `start` on. */

@@ -3,8 +3,8 @@ import { differentiable, differentiate } from "../../src/autograd.js";
 import type { Backend } from "../../src/backends/backend.js";
 import { WebGPUBackend } from "../../src/backends/webgpu/index.js";
 import { ArgumentError, DTypeError, ShapeError } from "../../src/errors.js";
-import { type BatchNormOptions, batchNorm } from "../../src/ops/batch_norm.js";
-import { cast, mul, sum } from "../../src/ops/index.js";
+import { type BatchNormOptions, type BatchNormState, batchNorm } from "../../src/ops/batch_norm.js";
+import { add, cast, mul, relu, scale, sum } from "../../src/ops/index.js";
 import { dispose, scope, Tensor } from "../../src/tensor.js";
 import golden from "../golden/batch_norm.json" with { type: "json" };
 import { allDevices, checkOp, random, referenceDevice, relativeError, values, webgpuDevice } from "../harness.js";
@@ -13,43 +13,53 @@ const running = (device: Backend, channels: number) => ({
   runningMean: Tensor.from(device, values(channels, 4)),
   runningVar: Tensor.from(device, values(channels, 5, 0.5, 2)),
 });
-/** The op over x, gamma and beta; gamma and beta stay f32 where x is f16. */
-const norm = (options: BatchNormOptions) => (x: Tensor, gamma: Tensor, beta: Tensor) =>
-  batchNorm(x, { gamma: cast(gamma, "f32"), beta: cast(beta, "f32"), ...running(x.device, gamma.size) }, options);
-const operands = (shape: number[]) => {
+/** The op over x, gamma, beta and, where there is one, a residual; gamma and beta stay f32 where x is f16. */
+const norm = (options: BatchNormOptions) => (x: Tensor, gamma: Tensor, beta: Tensor, residual?: Tensor) =>
+  batchNorm(
+    x,
+    { gamma: cast(gamma, "f32"), beta: cast(beta, "f32"), ...running(x.device, gamma.size) },
+    { ...options, ...(residual && { residual }) },
+  );
+const operands = (shape: number[], add = false) => {
   const channels = shape.at(-1)!;
-  return [random(shape, 1), random([channels], 2), random([channels], 3)];
+  return [random(shape, 1), random([channels], 2), random([channels], 3), ...(add ? [random(shape, 6)] : [])];
 };
 
-test.each(golden.map((g) => [g.options.mode, g.shape, g] as const))("%s %j as PyTorch", async (_mode, shape, g) => {
-  const options = { ...g.options, mode: g.options.mode as "train" | "eval" };
-  await checkOp(norm(options), operands(shape), { golden: g, half: true });
-  for (const device of await allDevices()) {
-    const channels = shape.at(-1)!;
-    const state = {
-      gamma: Tensor.ones(device, [channels]),
-      beta: Tensor.zeros(device, [channels]),
-      ...running(device, channels),
-    };
-    scope(() => {
-      batchNorm(
-        Tensor.from(
-          device,
-          values(
-            shape.reduce((a, b) => a * b),
-            1,
+test.each(golden.map((g) => [g.options.mode, g.shape, g.add, g.relu, g] as const))(
+  "%s %j, residual %s, relu %s, as PyTorch",
+  async (_mode, shape, add, relu, g) => {
+    const options = { ...g.options, mode: g.options.mode as "train" | "eval" };
+    await checkOp(norm({ ...options, relu }), operands(shape, add), { golden: g, half: true });
+    for (const device of await allDevices()) {
+      const channels = shape.at(-1)!;
+      const state = {
+        gamma: Tensor.ones(device, [channels]),
+        beta: Tensor.zeros(device, [channels]),
+        ...running(device, channels),
+      };
+      scope(() => {
+        batchNorm(
+          Tensor.from(
+            device,
+            values(
+              shape.reduce((a, b) => a * b),
+              1,
+            ),
+            shape,
           ),
-          shape,
-        ),
-        state,
-        options,
-      );
-    });
-    expect(relativeError(await state.runningMean.data(), g.runningMean), "running mean").toBeLessThan(1e-6);
-    expect(relativeError(await state.runningVar.data(), g.runningVar), "running variance").toBeLessThan(1e-6);
-    dispose(state);
-  }
-});
+          state,
+          options,
+        );
+      });
+      expect(relativeError(await state.runningMean.data(), g.runningMean), "running mean").toBeLessThan(1e-6);
+      expect(relativeError(await state.runningVar.data(), g.runningVar), "running variance").toBeLessThan(1e-6);
+      dispose(state);
+    }
+  },
+);
+
+/** A scalar whose gradient with respect to y is w: no sum of a map that exceeds the binding limit. */
+const seed = (y: Tensor, w: Tensor) => differentiable([y], [w], Tensor.scalar(y.device, 0), (_, [w]) => [w.alias()]);
 
 // Of two values per channel the gradient is all rounding unless eps is large.
 // Few and many chunks, one and two merging steps, one channel and many, with and without vec4.
@@ -69,6 +79,70 @@ describe.each(["train", "eval", "frozen"] as const)("%s", (mode) => {
   });
 });
 
+describe.each(["train", "eval", "frozen"] as const)("%s, fused", (mode) => {
+  const fusions = [
+    [false, true],
+    [true, true],
+    [true, false],
+  ] as const;
+  describe.each(fusions)("residual %s, relu %s", (add, relu) => {
+    test.each(shapes.map((s) => [s]))("%j", async (shape) => {
+      const wrt = [0, ...(mode === "frozen" ? [] : [1, 2]), ...(add ? [3] : [])];
+      await checkOp(norm({ mode, relu, eps: shape[0] === 2 ? 0.1 : 1e-5 }), operands(shape, add), { wrt, half: true });
+    });
+  });
+});
+
+test("agrees with the ops it stands for where the residual is x itself", async () => {
+  for (const device of await allDevices()) {
+    const made = operands([2, 9, 7, 12]).map((o) => Tensor.from(device, o.data, o.shape));
+    const [x, gamma, beta] = made as [Tensor, Tensor, Tensor];
+    const w = Tensor.from(device, values(x.size, 8), x.shape);
+    const outcome = async (fn: (state: BatchNormState) => Tensor) => {
+      const { values: out, gradients } = differentiate(made, () => {
+        const y = fn({ gamma, beta, ...running(device, 12) });
+        return { loss: sum(mul(y, w)), y };
+      });
+      const data = await Promise.all([out.y, ...gradients].map((t) => t.data()));
+      dispose(out, gradients);
+      return data;
+    };
+    const fused = await outcome((state) => batchNorm(x, state, { mode: "train", relu: true, residual: x }));
+    const plain = await outcome((state) => relu(add(batchNorm(x, state, { mode: "train" }), x)));
+    for (const [i, data] of fused.entries()) {
+      expect(relativeError(data, plain[i]!), `${device.name}, result ${i}`).toBeLessThan(1e-6);
+    }
+    dispose(made, w);
+  }
+});
+
+// In training with ReLU alone y is not kept, because x tells where it is positive; frozen needs x for nothing.
+test.each([
+  ["train", false, 1],
+  ["train", true, 2],
+  ["eval", false, 2],
+  ["frozen", false, 1],
+  ["frozen", true, 1],
+] as const)("%s with ReLU, residual %s, keeps %i map(s) for the gradient", (mode, adds, maps) => {
+  const device = referenceDevice();
+  const made = operands([400, 3], true).map((o) => Tensor.from(device, o.data, o.shape));
+  const [x, gamma, beta, residual] = made as [Tensor, Tensor, Tensor, Tensor];
+  const bytesOfMap = x.size * 8; // float64
+  const state = { gamma, beta, ...running(device, 3) };
+  let kept = 0;
+  const { values: out, gradients } = differentiate(made, () => {
+    const before = device.stats.bytes;
+    const loss = scope(() => {
+      const y = batchNorm(scale(x, 2), state, { mode, relu: true, ...(adds && { residual }) });
+      return seed(y, x);
+    });
+    kept = device.stats.bytes - before;
+    return { loss };
+  });
+  expect(Math.round(kept / bytesOfMap)).toBe(maps);
+  dispose(made, state, out, gradients);
+});
+
 test("frozen gives gamma and beta no gradient", async () => {
   for (const device of await allDevices()) {
     const made = operands([4, 3]).map((o) => Tensor.from(device, o.data, o.shape));
@@ -83,26 +157,31 @@ test("frozen gives gamma and beta no gradient", async () => {
   }
 });
 
-/** A scalar whose gradient with respect to y is w: no sum of a map that exceeds the binding limit. */
-const seed = (y: Tensor, w: Tensor) => differentiable([y], [w], Tensor.scalar(y.device, 0), (_, [w]) => [w.alias()]);
-
 /** Output, gradients and running statistics of one training step on a given map. */
-async function step(device: Backend, data: ArrayLike<number>, shape: number[], weights: ArrayLike<number>) {
+async function step(
+  device: Backend,
+  data: ArrayLike<number>,
+  shape: number[],
+  weights: ArrayLike<number>,
+  { add = false, relu = false } = {},
+) {
   const channels = shape.at(-1)!;
   const x = Tensor.from(device, data, shape);
+  const residual = add ? Tensor.from(device, values(data.length, 6), shape) : undefined;
   const w = Tensor.from(device, weights, shape);
   const state = {
     gamma: Tensor.from(device, values(channels, 2)),
     beta: Tensor.from(device, values(channels, 3)),
     ...running(device, channels),
   };
-  const { values: out, gradients } = differentiate([x, state.gamma, state.beta], () => {
-    const y = batchNorm(x, state, { mode: "train" });
+  const leaves = [x, state.gamma, state.beta, ...(residual ? [residual] : [])];
+  const { values: out, gradients } = differentiate(leaves, () => {
+    const y = batchNorm(x, state, { mode: "train", relu, ...(residual && { residual }) });
     return { loss: seed(y, w), y };
   });
   const tensors = [out.y, ...gradients, state.runningMean, state.runningVar];
   const results = await Promise.all(tensors.map((t) => t.data()));
-  dispose(x, w, state, out, gradients);
+  dispose(w, leaves, state, out, gradients);
   return results;
 }
 
@@ -121,15 +200,21 @@ test("statistics of a large map with a mean far from zero are accurate in f32", 
   });
 });
 
-test.each([[[5, 8, 8, 12]], [[5, 16, 8, 3]]])("%j over parts of the batch", async (shape) => {
+test.each([
+  [[5, 8, 8, 12], {}],
+  [[5, 16, 8, 3], {}],
+  [[5, 8, 8, 12], { relu: true }],
+  [[5, 16, 8, 3], { relu: true }],
+  [[5, 8, 8, 12], { add: true, relu: true }],
+])("%j over parts of the batch, fused with %j", async (shape, fused) => {
   if (!(await webgpuDevice())) return;
   const count = shape.reduce((a, b) => a * b);
   const [data, weights] = [values(count, 1), values(count, 8)];
   const imageBytes = (count / 5) * 4;
   const small = await WebGPUBackend.open({ maxBindingBytes: 2 * imageBytes });
   try {
-    const expected = await step(referenceDevice(), data, shape, weights);
-    const got = await step(small, data, shape, weights);
+    const expected = await step(referenceDevice(), data, shape, weights, fused);
+    const got = await step(small, data, shape, weights, fused);
     for (const [i, wanted] of expected.entries()) {
       expect(relativeError(got[i]!, wanted), `result ${i}`).toBeLessThan(1e-5);
     }
@@ -164,6 +249,11 @@ test("refuses what does not fit", () => {
     expect(() => batchNorm(Tensor.zeros(device, [0, 4]), state(4), { mode: "eval" })).toThrow(ShapeError);
     expect(() => batchNorm(Tensor.zeros(device, [2, 4], "i32"), state(4), train)).toThrow(DTypeError);
     expect(() => batchNorm(x, { ...state(4), gamma: Tensor.ones(device, [4], "f16") }, train)).toThrow(DTypeError);
+    for (const residual of [Tensor.zeros(device, [1, 3, 3, 4]), Tensor.zeros(device, [4])]) {
+      expect(() => batchNorm(x, state(4), { ...train, residual })).toThrow(ShapeError);
+    }
+    const half = Tensor.zeros(device, [2, 3, 3, 4], "f16");
+    expect(() => batchNorm(x, state(4), { ...train, residual: half, relu: true })).toThrow(DTypeError);
     expect(() => batchNorm(x, state(4), { mode: "train", momentum: 1.5 })).toThrow(ArgumentError);
     expect(() => batchNorm(x, state(4), { mode: "eval", eps: -1 })).toThrow(ArgumentError);
     const pooled = Tensor.zeros(device, [1, 1, 1, 4]);

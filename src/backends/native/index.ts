@@ -2,7 +2,7 @@ import { ArgumentError, DeviceError, MissingKernelError } from "../../errors.js"
 import { fromBfloatBits, toBfloatBits } from "../../half.js";
 import { type AnyKernel, packParams } from "../../kernel.js";
 import { bytesPerElement, type DType, type TensorData } from "../../shape.js";
-import type { Backend, BackendStats, Slot, View } from "../backend.js";
+import type { Backend, BackendStats, Graph, Graphs, ParamChange, Slot, View } from "../backend.js";
 import { loadAddon, type NativeDevice, type NativeKernel, type NativeOptions } from "./addon.js";
 
 export type { NativeKernel, NativeOptions } from "./addon.js";
@@ -19,6 +19,8 @@ export class NativeBackend implements Backend {
   readonly maxBindingBytes = Number.MAX_SAFE_INTEGER;
   readonly offsetAlignment = 256; // SIMD needs less; parts of a batch lie as they do on the other devices
   readonly lanes = 1;
+  readonly graphs: Graphs | null;
+  readonly allowTf32?: (allowed: boolean) => void;
   readonly #device: NativeDevice;
   readonly #types = new Map<Slot, DType>();
   readonly #kernels = new Map<string, number>();
@@ -32,6 +34,17 @@ export class NativeBackend implements Backend {
     device: NativeDevice,
   ) {
     this.#device = device;
+    this.graphs =
+      name === "cpu"
+        ? null
+        : {
+            begin: () => this.#call(() => device.beginCapture()),
+            end: () => this.#endCapture(),
+            cancel: () => {
+              this.#call(() => device.endCapture(false));
+            },
+          };
+    if (name === "cuda") this.allowTf32 = (allowed) => this.#call(() => device.allowTf32(allowed));
     this.description = `${name.toUpperCase()}, ${device.description()}`;
   }
 
@@ -118,6 +131,26 @@ export class NativeBackend implements Backend {
     }
     const bytes = packParams(kernel, params, this.#paramsView, 0);
     this.#call(() => this.#device.run(number, views, at / 3, this.#params, bytes));
+  }
+  #endCapture(): Graph {
+    const graph = this.#call(() => this.#device.endCapture(true));
+    return {
+      replay: (changes) => this.#replay(graph, changes),
+      dispose: () => {
+        if (this.#open) this.#call(() => this.#device.freeGraph(graph));
+      },
+    };
+  }
+  #replay(graph: number, changes: readonly ParamChange[]): void {
+    const patches = new Float64Array(2 * changes.length);
+    const params = new DataView(new ArrayBuffer(MOST_PARAMS_BYTES * changes.length));
+    let at = 0;
+    changes.forEach((change, i) => {
+      const end = packParams(change.kernel, change.params, params, at);
+      patches.set([change.run, end - at], 2 * i);
+      at = end;
+    });
+    this.#call(() => this.#device.replay(graph, patches, new Uint8Array(params.buffer, 0, at)));
   }
   async sync(): Promise<void> {
     await this.#settled(() => this.#device.sync());

@@ -45,6 +45,18 @@ const normalize: ReferenceKernel = ({ rows, channels }, [x, gamma, beta, mean, r
   }
 };
 
+const normalizeFused: ReferenceKernel = (p, [x, gamma, beta, mean, rstd, residual], [y]) => {
+  const { rows, channels, add, relu } = p as Record<string, number>;
+  for (let row = 0; row < rows!; row++) {
+    for (let c = 0; c < channels!; c++) {
+      const i = row * channels! + c;
+      const normal = (x![i]! - mean![c]!) * rstd![c]! * gamma![c]! + beta![c]!;
+      const sum = add ? normal + residual![i]! : normal;
+      y![i] = relu ? Math.max(sum, 0) : sum;
+    }
+  }
+};
+
 const reduceGradient: ReferenceKernel = (p, [x, dy, mean, rstd], [dgammas, dbetas]) => {
   const { rows, channels, chunks, chunkRows, first } = p as Record<string, number>;
   for (let chunk = 0; chunk < chunks!; chunk++) {
@@ -54,6 +66,26 @@ const reduceGradient: ReferenceKernel = (p, [x, dy, mean, rstd], [dgammas, dbeta
       for (let row = chunk * chunkRows!; row < Math.min((chunk + 1) * chunkRows!, rows!); row++) {
         const i = row * channels! + c;
         dgamma += dy![i]! * (x![i]! - mean![c]!) * rstd![c]!;
+        dbeta += dy![i]!;
+      }
+      dgammas![(first! + chunk) * channels! + c] = dgamma;
+      dbetas![(first! + chunk) * channels! + c] = dbeta;
+    }
+  }
+};
+
+/** The same behind a ReLU: of dy counts what falls on positive outputs. */
+const reduceGradientRelu: ReferenceKernel = (p, [x, dy, gamma, beta, mean, rstd], [dgammas, dbetas]) => {
+  const { rows, channels, chunks, chunkRows, first } = p as Record<string, number>;
+  for (let chunk = 0; chunk < chunks!; chunk++) {
+    for (let c = 0; c < channels!; c++) {
+      let dgamma = 0;
+      let dbeta = 0;
+      for (let row = chunk * chunkRows!; row < Math.min((chunk + 1) * chunkRows!, rows!); row++) {
+        const i = row * channels! + c;
+        const xhat = (x![i]! - mean![c]!) * rstd![c]!;
+        if (!(xhat * gamma![c]! + beta![c]! > 0)) continue;
+        dgamma += dy![i]! * xhat;
         dbeta += dy![i]!;
       }
       dgammas![(first! + chunk) * channels! + c] = dgamma;
@@ -77,6 +109,28 @@ const gradInput: ReferenceKernel = (p, [x, dy, gamma, mean, rstd, dgamma, dbeta]
 const gradInputFixed: ReferenceKernel = ({ rows, channels }, [dy, gamma, rstd], [dx]) => {
   for (let row = 0; row < rows!; row++) {
     for (let c = 0; c < channels!; c++) dx![row * channels! + c] = dy![row * channels! + c]! * gamma![c]! * rstd![c]!;
+  }
+};
+
+/** gradInput behind a ReLU, from the factors that pack_factors makes. */
+const gradInputRelu: ReferenceKernel = ({ rows, channels }, [x, dy, factors], [dx]) => {
+  for (let c = 0; c < channels!; c++) {
+    const [centre, scale, shift, share, slope] = [0, 1, 2, 3, 4].map((k) => factors![k * channels! + c]!);
+    for (let row = 0; row < rows!; row++) {
+      const i = row * channels! + c;
+      const offset = x![i]! - centre!;
+      const g = offset * scale! + shift! > 0 ? dy![i]! : 0;
+      dx![i] = scale! * (g - share! - offset * slope!);
+    }
+  }
+};
+
+const gradInputFixedRelu: ReferenceKernel = ({ rows, channels }, [y, dy, gamma, rstd], [dx]) => {
+  for (let row = 0; row < rows!; row++) {
+    for (let c = 0; c < channels!; c++) {
+      const i = row * channels! + c;
+      dx![i] = y![i]! > 0 ? dy![i]! * gamma![c]! * rstd![c]! : 0;
+    }
   }
 };
 
@@ -110,8 +164,12 @@ export const batchNorm: ReferenceOp = {
   },
   normalize,
   normalize_vec4: normalize,
+  normalize_fused: normalizeFused,
+  normalize_fused_vec4: normalizeFused,
   reduce_gradient: reduceGradient,
   reduce_gradient_vec4: reduceGradient,
+  reduce_gradient_relu: reduceGradientRelu,
+  reduce_gradient_relu_vec4: reduceGradientRelu,
   merge_gradient({ channels, chunks, fanIn }, [dgammas, dbetas], [dgamma, dbeta]) {
     for (let part = 0; part * fanIn! < chunks!; part++) {
       for (let c = 0; c < channels!; c++) {
@@ -129,4 +187,17 @@ export const batchNorm: ReferenceOp = {
   grad_input_vec4: gradInput,
   grad_input_fixed: gradInputFixed,
   grad_input_fixed_vec4: gradInputFixed,
+  pack_factors({ channels, total }, [gamma, beta, mean, rstd, dgamma, dbeta], [factors]) {
+    for (let c = 0; c < channels!; c++) {
+      factors![c] = mean![c]!;
+      factors![channels! + c] = gamma![c]! * rstd![c]!;
+      factors![2 * channels! + c] = beta![c]!;
+      factors![3 * channels! + c] = dbeta![c]! / total!;
+      factors![4 * channels! + c] = (rstd![c]! * dgamma![c]!) / total!;
+    }
+  },
+  grad_input_relu: gradInputRelu,
+  grad_input_relu_vec4: gradInputRelu,
+  grad_input_fixed_relu: gradInputFixedRelu,
+  grad_input_fixed_relu_vec4: gradInputFixedRelu,
 };

@@ -68,6 +68,7 @@ export class ReferenceBackend implements Backend {
   readonly maxBindingBytes = Number.MAX_SAFE_INTEGER;
   readonly offsetAlignment = 256;
   readonly lanes = 65536; // as on a GPU, so that the reference defines both stages of a reduction
+  readonly graphs = null;
   #slots = new Map<Slot, NumberArray>();
   #next: Slot = 1;
   #stats = { bytes: 0, peakBytes: 0, dispatches: 0 };

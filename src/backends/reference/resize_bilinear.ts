@@ -1,7 +1,13 @@
 import type { ReferenceKernel, ReferenceOp } from "./kernel.js";
 
 /** The two inputs that output i lies between, and its weight on the second. */
-function between(i: number, size: number, step: number, offset: number, scale: number): [number, number, number] {
+export function between(
+  i: number,
+  size: number,
+  step: number,
+  offset: number,
+  scale: number,
+): [number, number, number] {
   const at = Math.min(Math.max((step * i + offset) / scale, 0), size - 1);
   const low = Math.floor(at);
   return [low, Math.min(low + 1, size - 1), at - low];

@@ -1,4 +1,5 @@
 import type { NumberArray, ReferenceKernel, ReferenceOp } from "./kernel.js";
+import { tverskyUpsampled } from "./tversky_upsampled.js";
 
 /** The limits below which TI's denominator, −log's argument and the base of the focal power are kept; as in index.wgsl. */
 const [DENOMINATOR, LOGARITHM, FOCAL] = [1e-7, 1e-7, 1e-6];
@@ -33,6 +34,7 @@ const sums =
   };
 
 export const tversky: ReferenceOp = {
+  ...tverskyUpsampled,
   row_norm({ rows, classes }, [logits], [norm]) {
     for (let row = 0; row < rows!; row++) {
       const at = row * classes!;

@@ -47,6 +47,7 @@ export class WebGPUBackend implements Backend {
   readonly software: boolean;
   readonly offsetAlignment = 256; // the specification's own upper bound, whatever the adapter says
   readonly lanes = 65536; // fills the largest of today's GPUs with threads that each have some work left
+  readonly graphs = null;
   readonly maxBindingBytes: number;
   readonly #maxBufferBytes: number;
   #slots = new Map<Slot, Memory>();

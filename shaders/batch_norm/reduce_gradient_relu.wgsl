@@ -1,0 +1,55 @@
+// reduce_gradient behind a ReLU: per chunk of rows and channel, dgammas = sum over rows of g * (x - mean) * rstd and
+// dbetas = sum of g, where g is dy where (x - mean) * rstd * gamma + beta > 0 and 0 elsewhere.
+// One thread owns one channel of one chunk, as in reduce_moments; four rows are in flight at a time.
+alias T = f32;
+struct Params { rows: u32, channels: u32, chunks: u32, chunkRows: u32, first: u32 }
+@group(0) @binding(0) var<storage, read> x: array<T>; // [rows, channels]
+@group(0) @binding(1) var<storage, read> dy: array<T>; // [rows, channels]
+@group(0) @binding(2) var<storage, read> gamma: array<f32>; // [channels]
+@group(0) @binding(3) var<storage, read> beta: array<f32>; // [channels]
+@group(0) @binding(4) var<storage, read> mean: array<f32>; // [channels]
+@group(0) @binding(5) var<storage, read> rstd: array<f32>; // [channels]
+@group(0) @binding(6) var<storage, read_write> dgammas: array<f32>; // [first + chunks, channels]
+@group(0) @binding(7) var<storage, read_write> dbetas: array<f32>; // [first + chunks, channels]
+@group(0) @binding(8) var<uniform> params: Params;
+
+@compute @workgroup_size(256)
+fn reduce_gradient_relu(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = id.x + id.y * groups.x * 256u;
+  let lanes = params.channels;
+  let chunk = i / lanes;
+  let lane = i % lanes;
+  if (chunk >= params.chunks) { return; }
+  let start = chunk * params.chunkRows;
+  let end = min(start + params.chunkRows, params.rows);
+  let centre = mean[lane];
+  let scale = rstd[lane] * gamma[lane];
+  let shift = beta[lane];
+  var row = start;
+  var at = start * lanes + lane;
+  var product = 0.0;
+  var total = 0.0;
+  for (; row + 4u <= end; row += 4u) {
+    let xa = f32(x[at]) - centre;
+    let xb = f32(x[at + lanes]) - centre;
+    let xc = f32(x[at + 2u * lanes]) - centre;
+    let xd = f32(x[at + 3u * lanes]) - centre;
+    let a = select(0.0, f32(dy[at]), xa * scale + shift > 0.0);
+    let b = select(0.0, f32(dy[at + lanes]), xb * scale + shift > 0.0);
+    let c = select(0.0, f32(dy[at + 2u * lanes]), xc * scale + shift > 0.0);
+    let d = select(0.0, f32(dy[at + 3u * lanes]), xd * scale + shift > 0.0);
+    total += (a + b) + (c + d);
+    product += (a * xa + b * xb) + (c * xc + d * xd);
+    at += 4u * lanes;
+  }
+  for (; row < end; row++) {
+    let offset = f32(x[at]) - centre;
+    let g = select(0.0, f32(dy[at]), offset * scale + shift > 0.0);
+    total += g;
+    product += g * offset;
+    at += lanes;
+  }
+  let to = (params.first + chunk) * lanes + lane;
+  dgammas[to] = product * rstd[lane];
+  dbetas[to] = total;
+}

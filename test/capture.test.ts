@@ -1,0 +1,178 @@
+import { describe, expect, test } from "vitest";
+import { differentiate } from "../src/autograd.js";
+import type { Backend } from "../src/backends/backend.js";
+import { NativeBackend } from "../src/backends/native/index.js";
+import { capture } from "../src/capture.js";
+import { DeviceError, ScopeError } from "../src/errors.js";
+import { add, dropout, mean, mul, relu, reverseGradient, scale, sub } from "../src/ops/index.js";
+import { AdamW, EMA } from "../src/optim/index.js";
+import { Generator } from "../src/random.js";
+import { eachStep } from "../src/recording.js";
+import { scope, Tensor } from "../src/tensor.js";
+import { allDevices, failureOf, hostAddon, hostDevice, values } from "./harness.js";
+
+const devices = await allDevices();
+
+/** A model of two vectors with everything that changes from step to step: a schedule, a reversal, dropout, an average. */
+function trainer(device: Backend) {
+  const w = [Tensor.from(device, values(96, 1)), Tensor.from(device, values(96, 2))];
+  const x = Tensor.zeros(device, [96]);
+  const optimiser = new AdamW([{ name: "all", parameters: w, lr: 0.05, weightDecay: 0.1 }]);
+  const ema = new EMA(optimiser, 0.9);
+  const generator = new Generator(7);
+  const state = { step: 0, lambda: 0, lrScale: 1 };
+  const step = () => {
+    const { values, gradients } = differentiate(w, () => {
+      const h = dropout(relu(mul(x, w[0]!)), 0.25, generator);
+      const task = mul(sub(h, w[1]!), sub(h, w[1]!));
+      const loss = add(mean(task), mean(reverseGradient(h, () => state.lambda)));
+      return { loss, twice: scale(loss, 2) };
+    });
+    optimiser.step(gradients, { lrScale: () => state.lrScale, clipNorm: 0.5 });
+    ema.update(() => state.step);
+    return values;
+  };
+  const prepare = () => {
+    x.assign(values(96, 100 + state.step));
+    state.lambda = 0.1 * state.step;
+    state.lrScale = 1 / (1 + state.step);
+  };
+  return {
+    prepare,
+    step,
+    done: () => state.step++,
+    parameters: async () => Promise.all([...w, ...ema.averages].map(async (t) => [...(await t.data())])),
+    dispose() {
+      optimiser.dispose();
+      ema.dispose();
+      for (const t of [...w, x]) t.dispose();
+    },
+  };
+}
+
+test.each(devices.map((d) => [d.description, d] as const))(
+  "replayed steps are eager steps, to the bit: %s",
+  async (_, device) => {
+    const [eager, captured] = [trainer(device), trainer(device)];
+    const losses: number[][] = [[], []];
+    for (let i = 0; i < 6; i++) {
+      eager.prepare();
+      const { loss, twice } = scope(eager.step);
+      losses[0]!.push(await loss.item(), await twice.item());
+      eager.done();
+      loss.dispose();
+      twice.dispose();
+    }
+    captured.prepare();
+    const first = scope(captured.step);
+    losses[1]!.push(await first.loss.item(), await first.twice.item());
+    first.loss.dispose();
+    first.twice.dispose();
+    captured.done();
+    captured.prepare();
+    const step = capture(device, captured.step);
+    expect(step.graph).toBe(device.graphs !== null);
+    for (let i = 1; i < 6; i++) {
+      if (i > 1) {
+        captured.prepare();
+        step.replay();
+      }
+      losses[1]!.push(await step.values.loss.item(), await step.values.twice.item());
+      captured.done();
+      // memory that comes and goes between replays is none of the graph's
+      const other = Tensor.full(device, [4096], Number.NaN);
+      other.dispose();
+    }
+    expect(losses[1]).toEqual(losses[0]);
+    expect(await captured.parameters()).toEqual(await eager.parameters());
+    step.dispose();
+    expect(() => step.replay()).toThrow(ScopeError);
+    eager.dispose();
+    captured.dispose();
+  },
+);
+
+describe.skipIf(!hostDevice())("graphs", () => {
+  const device = hostDevice() ?? devices[0]!;
+
+  test("a constant that a step writes is kept with it", async () => {
+    using sum = Tensor.zeros(device, [3]);
+    const step = capture(device, () => {
+      using one = Tensor.from(device, [1, 2, 3]);
+      const next = add(sum, one);
+      device.copy(next.view, sum.view);
+      return next;
+    });
+    for (let i = 0; i < 3; i++) step.replay();
+    expect([...(await sum.data())]).toEqual([4, 8, 12]);
+    step.dispose();
+  });
+
+  test("what eachStep counts is counted at every replay, before its commands", async () => {
+    let count = 0;
+    using x = Tensor.ones(device, [4]);
+    const step = capture(device, () => {
+      eachStep(() => {
+        count++;
+      });
+      return scale(x, () => count);
+    });
+    expect([...(await step.values.data())]).toEqual([1, 1, 1, 1]);
+    step.replay();
+    step.replay();
+    expect([...(await step.values.data())]).toEqual([3, 3, 3, 3]);
+    step.dispose();
+  });
+
+  test("reading while a step is captured is refused, and leaves the device as it was", async () => {
+    using x = Tensor.ones(device, [4]);
+    const reads: Promise<unknown>[] = [];
+    const step = capture(device, () => {
+      reads.push(x.data().catch((error: unknown) => error));
+      return scale(x, 2);
+    });
+    expect(await reads[0]).toBeInstanceOf(DeviceError);
+    expect([...(await step.values.data())]).toEqual([2, 2, 2, 2]);
+    step.dispose();
+    expect(() =>
+      capture(device, () => {
+        throw new Error("mine");
+      }),
+    ).toThrow("mine");
+    expect([...(await x.data())]).toEqual([1, 1, 1, 1]);
+  });
+
+  test("a second capture inside one is refused", () => {
+    expect(() => capture(device, () => capture(device, () => null))).toThrow(DeviceError);
+  });
+
+  test("a graph gives its memory back", async () => {
+    const backend = NativeBackend.open("cuda", { addon: hostAddon });
+    const before = () => backend.reservedBytes;
+    const x = Tensor.ones(backend, [1 << 16]);
+    const reserved = before();
+    for (let i = 0; i < 20; i++) {
+      const step = capture(backend, () => scale(x, 2));
+      step.replay();
+      step.dispose();
+      await backend.sync();
+    }
+    expect(before()).toBeLessThanOrEqual(reserved + (4 << 20));
+    x.dispose();
+    backend.dispose();
+  });
+
+  test("memory runs out with what was asked for, what is in use and what there is; then there is room again", async () => {
+    const small = NativeBackend.open("cuda", { addon: hostAddon, memory: 8 << 20 });
+    const x = Tensor.zeros(small, [1 << 20]);
+    const failure = await failureOf(() => Tensor.zeros(small, [3, 1 << 20]));
+    expect(failure.failure).toBe("out-of-memory");
+    expect(failure.message).toMatch(/f32\[3, 1048576\]/);
+    expect(failure.message).toMatch(/12,?582,?912 bytes/);
+    expect(failure.message).toMatch(/4,?194,?304 in use by 1 tensor/);
+    x.dispose();
+    const y = Tensor.zeros(small, [3 << 18]);
+    y.dispose();
+    small.dispose();
+  });
+});
