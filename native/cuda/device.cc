@@ -73,6 +73,7 @@ class CudaDevice final : public Device, private Context {
     uint64_t never = UINT64_MAX;  // else every wait would give what is free back to the system
     check(cudaMemPoolSetAttribute(cuda_pool_, cudaMemPoolAttrReleaseThreshold, &never), "memory pool");
 #if defined(LACUNA_HOST)
+    if (options.capability > 0) capability = options.capability;
     host::set_reverse(stream, options.reverse);
     host::set_memory(cuda_pool_, options.memory > 0 ? options.memory : SIZE_MAX);
 #endif
