@@ -120,7 +120,7 @@ class DeviceObject final : public Napi::ObjectWrap<DeviceObject> {
                        });
   }
 
-  /** new NativeDevice("cpu" or "cuda", { threads?, guard?, isa?, reverse?, memory? }) */
+  /** new NativeDevice("cpu" or "cuda", { threads?, guard?, isa?, reverse?, memory?, capability? }) */
   explicit DeviceObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DeviceObject>(info) {
     const Napi::Env env = info.Env();
     if (info.Length() < 1 || !info[0].IsString()) throw error_of(env, "argument", "a device's name is a string");
@@ -137,7 +137,8 @@ class DeviceObject final : public Napi::ObjectWrap<DeviceObject> {
       } else if (name == "cuda") {
 #if defined(LACUNA_CUDA)
         device_ = cuda::open({flag(given, "guard"), flag(given, "reverse"),
-                              static_cast<size_t>(number(given, "memory", 0, 9007199254740991.0, 0))});
+                              static_cast<size_t>(number(given, "memory", 0, 9007199254740991.0, 0)),
+                              static_cast<int>(number(given, "capability", 0, 999, 0))});
 #else
         throw std::runtime_error("the native addon was built without CUDA: `LACUNA_CUDA=on npm run native` builds it, given nvcc");
 #endif

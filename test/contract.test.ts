@@ -5,7 +5,7 @@ import { WebGPUBackend } from "../src/backends/webgpu/index.js";
 import { shaderFiles, shaderOf } from "../src/backends/webgpu/shaders.gen.js";
 import { kernels } from "../src/kernel.js";
 import "../src/index.js";
-import { cpuDevice } from "./harness.js";
+import { cpuDevice, hostDevice } from "./harness.js";
 
 // What a kernel says of itself in defineKernel must be true of every backend: names, bindings, parameters.
 
@@ -55,19 +55,22 @@ describe.each(all.map((k) => [k.name, k] as const))("%s", (name, kernel) => {
   });
 });
 
-// Halves are no type of the native devices.
-const withoutHalves = all.filter(({ name }) => !/^cast\.(f32_to_half|half_to_f32)$/.test(name));
-
-describe.skipIf(!cpuDevice())("the CPU device", () => {
-  test("has every kernel, with its buffers and the bytes of its parameters", () => {
-    const wanted = withoutHalves.map(({ name, inputs, outputs, params }) => ({
+/** What a native device must have compiled in. Halves are no type of the CPU device. */
+const compiled = (halves: boolean) =>
+  all
+    .filter(({ name }) => halves || !/^cast\.(f32_to_half|half_to_f32)$/.test(name))
+    .map(({ name, inputs, outputs, params }) => ({
       name,
       inputs: inputs.length,
       outputs: outputs.length,
       paramsBytes: 4 * Object.keys(params).length,
     }));
-    expect(cpuDevice()!.kernels).toEqual(wanted);
-  });
+
+test.skipIf(!cpuDevice())("the CPU device has every kernel, with its buffers and the bytes of its parameters", () => {
+  expect(cpuDevice()!.kernels).toEqual(compiled(false));
+});
+test.skipIf(!hostDevice())("the CUDA device has every kernel, with its buffers and the bytes of its parameters", () => {
+  expect(hostDevice()!.kernels).toEqual(compiled(true));
 });
 
 test("no shader and no reference function without a kernel", () => {

@@ -73,8 +73,9 @@ class CudaDevice final : public Device, private Context {
     uint64_t never = UINT64_MAX;  // else every wait would give what is free back to the system
     check(cudaMemPoolSetAttribute(cuda_pool_, cudaMemPoolAttrReleaseThreshold, &never), "memory pool");
 #if defined(LACUNA_HOST)
+    if (options.capability > 0) capability = options.capability;
     host::set_reverse(stream, options.reverse);
-    host::set_memory(options.memory > 0 ? options.memory : SIZE_MAX);
+    host::set_memory(cuda_pool_, options.memory > 0 ? options.memory : SIZE_MAX);
 #endif
     pool_ = new_pool();
   }

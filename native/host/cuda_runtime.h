@@ -133,12 +133,13 @@ cudaError_t cudaGetLastError();
 
 struct lacuna_host_stream;
 struct lacuna_host_event;
+struct lacuna_host_pool;
 struct lacuna_host_graph;
 struct lacuna_host_node;
 struct lacuna_host_exec;
 using cudaStream_t = lacuna_host_stream*;
 using cudaEvent_t = lacuna_host_event*;
-using cudaMemPool_t = void*;
+using cudaMemPool_t = lacuna_host_pool*;
 using cudaGraph_t = lacuna_host_graph*;
 using cudaGraphNode_t = lacuna_host_node*;
 using cudaGraphExec_t = lacuna_host_exec*;
@@ -216,7 +217,7 @@ cudaError_t cudaGraphExecKernelNodeSetParams(cudaGraphExec_t exec, cudaGraphNode
 namespace lacuna::host {
 /** Turns of threads and blocks backwards, for the launches of this stream: for tests. */
 void set_reverse(cudaStream_t stream, bool reverse);
-/** The next allocations fail, as a full card's do, where they would take more than `bytes` in all: for tests. */
-void set_memory(size_t bytes);
+/** Allocations of the pool fail, as a full card's do, where they would take more than `bytes` in all: for tests. */
+void set_memory(cudaMemPool_t pool, size_t bytes);
 cudaError_t launch(Launch launch, cudaStream_t stream);
 }  // namespace lacuna::host

@@ -86,6 +86,7 @@ struct Fiber {
   unsigned char* memory;
   const std::function<bool()>* ready;
   const char* where;
+  std::shared_ptr<void> kept;
 };
 
 /** Threads that must be at one place before any goes on. */
@@ -327,6 +328,8 @@ void* shared_memory(size_t bytes) {
   }
   return block->shared;
 }
+
+std::shared_ptr<void>& keep() { return current().kept; }
 
 void fail(const std::string& what) {
   if (block->failure.empty()) block->failure = name(self()) + ": " + what;

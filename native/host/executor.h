@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 struct uint3 {
@@ -41,6 +42,9 @@ const dim3& block_size();
 const dim3& grid_size();
 /** The block's dynamic shared memory, 1,024-byte aligned and filled with NaN when the block starts. */
 void* shared_memory(size_t bytes);
+
+/** What twins of instructions keep for the thread that is running; empty when it starts. */
+std::shared_ptr<void>& keep();
 
 /** Ends the launch with an error: for what the hardware would trap on, or leave undefined. */
 [[noreturn]] void fail(const std::string& what);

@@ -25,6 +25,11 @@ struct lacuna_host_stream {
   cudaGraphNode_t last = nullptr;
 };
 struct lacuna_host_event {};
+struct lacuna_host_pool {
+  std::mutex mutex;
+  size_t used = 0, limit = SIZE_MAX;
+  std::unordered_map<void*, size_t> sizes;
+};
 
 namespace {
 
@@ -33,8 +38,7 @@ thread_local std::string failure;
 thread_local cudaError_t last_error = cudaSuccess;
 
 std::mutex mutex;  // of the following
-size_t memory_used = 0, memory_limit = SIZE_MAX;
-std::unordered_map<void*, size_t> sizes;
+std::unordered_map<void*, cudaMemPool_t> pools;  // of each allocation
 
 cudaError_t report(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
@@ -60,9 +64,9 @@ cudaError_t submit(cudaStream_t stream, lacuna_host_node&& node) {
 
 namespace lacuna::host {
 void set_reverse(cudaStream_t stream, bool reverse) { stream->reverse = reverse; }
-void set_memory(size_t bytes) {
-  std::lock_guard lock(mutex);
-  memory_limit = bytes;
+void set_memory(cudaMemPool_t pool, size_t bytes) {
+  std::lock_guard lock(pool->mutex);
+  pool->limit = bytes;
 }
 cudaError_t launch(Launch launch, cudaStream_t stream) { return submit(stream, {nullptr, std::move(launch)}); }
 }  // namespace lacuna::host
@@ -99,9 +103,7 @@ cudaError_t cudaDriverGetVersion(int* version) {
 cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
 cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
-  std::lock_guard lock(mutex);
-  *total = std::min(memory_limit, size_t{1} << 33);
-  *free = *total > memory_used ? *total - memory_used : 0;
+  *free = *total = size_t{1} << 33;
   return cudaSuccess;
 }
 
@@ -127,26 +129,36 @@ cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
 
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
-  *pool = nullptr;
+  *pool = new lacuna_host_pool;
   return cudaSuccess;
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
 cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
-cudaError_t cudaMemPoolDestroy(cudaMemPool_t) { return cudaSuccess; }
-cudaError_t cudaMallocFromPoolAsync(void** memory, size_t bytes, cudaMemPool_t, cudaStream_t) {
-  std::lock_guard lock(mutex);
+cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
+  delete pool;
+  return cudaSuccess;
+}
+cudaError_t cudaMallocFromPoolAsync(void** memory, size_t bytes, cudaMemPool_t pool, cudaStream_t) {
   *memory = nullptr;
-  if (bytes > memory_limit || memory_used > memory_limit - bytes || posix_memalign(memory, 512, bytes) != 0) {
+  std::scoped_lock lock(mutex, pool->mutex);
+  if (bytes > pool->limit || pool->used > pool->limit - bytes || posix_memalign(memory, 512, bytes) != 0) {
     return report(cudaErrorMemoryAllocation);
   }
-  memory_used += bytes;
-  sizes[*memory] = bytes;
+  pool->used += bytes;
+  pool->sizes[*memory] = bytes;
+  pools[*memory] = pool;
   return cudaSuccess;
 }
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
   std::lock_guard lock(mutex);
-  memory_used -= sizes[memory];
-  sizes.erase(memory);
+  const auto found = pools.find(memory);
+  if (found == pools.end()) return report(cudaErrorInvalidValue);
+  {
+    std::lock_guard own(found->second->mutex);
+    found->second->used -= found->second->sizes[memory];
+    found->second->sizes.erase(memory);
+  }
+  pools.erase(found);
   std::free(memory);
   return cudaSuccess;
 }

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { cast } from "../../src/ops/cast.js";
 import { dispose, scope, Tensor } from "../../src/tensor.js";
-import { allDevices, checkOp, random, webgpuDevice } from "../harness.js";
+import { allDevices, checkOp, hostDevice, random, webgpuDevice } from "../harness.js";
 
 test("to the same type is the identity, with its gradient", async () => {
   await checkOp((x) => cast(x, "f32"), [random([3, 5])]);
@@ -47,5 +47,18 @@ test("through half precision, where the device has it", async () => {
   expect([...(await made.half.data())]).toEqual([0.333251953125, -2048, Number.POSITIVE_INFINITY, 3]);
   expect([...(await made.back.data())]).toEqual([0.333251953125, -2048, Number.POSITIVE_INFINITY, 3]);
   expect((await made.whole.data())[3]).toBe(3);
+  dispose(made);
+});
+
+test("through bfloat16, where the device has it", async () => {
+  const device = hostDevice();
+  if (!device) return;
+  const made = scope(() => {
+    const half = cast(Tensor.from(device, [1 / 3, -2048.5, 1e6, 3]), "bf16");
+    return { half, back: cast(half, "f32"), whole: cast(half, "u32") };
+  });
+  expect([...(await made.half.data())]).toEqual([0.333984375, -2048, 999424, 3]);
+  expect([...(await made.back.data())]).toEqual([0.333984375, -2048, 999424, 3]);
+  expect((await made.whole.data())[2]).toBe(999424);
   dispose(made);
 });

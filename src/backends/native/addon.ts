@@ -48,6 +48,8 @@ export interface NativeOptions {
   readonly reverse?: boolean;
   /** On the host device of the CUDA kernels: bytes that it has. For tests. */
   readonly memory?: number;
+  /** On the host device of the CUDA kernels: the compute capability of an older card, 80 for 8.0. For tests. */
+  readonly capability?: number;
 }
 
 interface Addon {
