@@ -3,15 +3,17 @@ import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-const SCRIPT = fileURLToPath(new URL("pytorch.py", import.meta.url));
-
 export class PyTorch {
   #process;
   #lines;
 
-  /** @param {string} python @param {number} threads @param {boolean} channelsLast */
-  constructor(python, threads, channelsLast) {
-    const args = [SCRIPT, `${threads}`, ...(channelsLast ? ["--channels-last"] : [])];
+  /**
+   * @param {string} python @param {number} threads @param {boolean} channelsLast
+   * @param {string} [script] of this folder @param {readonly string[]} [more] arguments of it
+   */
+  constructor(python, threads, channelsLast, script = "pytorch.py", more = []) {
+    const file = fileURLToPath(new URL(script, import.meta.url));
+    const args = [file, `${threads}`, ...(channelsLast ? ["--channels-last"] : []), ...more];
     this.#process = spawn(python, args, { stdio: ["pipe", "pipe", "pipe"] });
     /** @type {string} The end of what Python complained about: what to say where it dies. */
     this.complaint = "";

@@ -80,7 +80,8 @@ for (const { name, table: lines } of done) print(`\n${name}\n${lines.join("\n")}
 const rows = done.map(({ name, state, seconds }) => [name, state, seconds, results[name].failures.length]);
 print(`\n${table(["part", "state", "seconds", "failures"], rows).join("\n")}\nwritten to ${file}`);
 for (const { name } of done) {
-  for (const text of results[name].failures.slice(0, 5)) print(`  ${name}: ${String(text).split("\n")[0].slice(0, 200)}`);
+  for (const text of results[name].failures.slice(0, 5))
+    print(`  ${name}: ${String(text).split("\n")[0].slice(0, 200)}`);
 }
 process.exitCode = done.some(({ state }) => state !== "ok") ? 1 : 0;
 log.end();

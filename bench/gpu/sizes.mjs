@@ -67,7 +67,7 @@ function work(small) {
   return small ? list.map(({ one, precisions }) => ({ one: shrink(one), precisions })) : list;
 }
 
-part(async ({ small, rest }) => {
+await part(async ({ small, rest }) => {
   const alone = rest.includes("alone");
   const addon = fileURLToPath(new URL("../../build/Release/lacuna.node", import.meta.url));
   const cpu = alone ? null : await open("cpu", { addon });
@@ -89,7 +89,8 @@ part(async ({ small, rest }) => {
         const worst = errors.reduce((a, b) => (b > a || Number.isNaN(b) ? b : a), 0);
         cells[precision] = worst.toExponential(1);
         figures.push({ case: one.name, precision, errors });
-        if (!(worst <= LIMITS[precision])) failures.push(`${one.name}, ${precision}: relative errors ${errors.join(", ")}`);
+        if (!(worst <= LIMITS[precision]))
+          failures.push(`${one.name}, ${precision}: relative errors ${errors.join(", ")}`);
       } catch (error) {
         cells[precision] = "failed";
         failures.push(`${one.name}, ${precision}: ${firstLine(error)}`);

@@ -15,7 +15,7 @@ const SUITES = {
 /** Enough for --small: one op with goldens, gradients and halves, and capture. */
 const FEW = ["ops/softmax", "capture"];
 
-part(async ({ small, rest, seconds }) => {
+await part(async ({ small, rest, seconds }) => {
   const suite = rest[0] ?? "ops";
   const files = small && suite === "ops" ? FEW : (SUITES[suite] ?? [suite]);
   const scratch = mkdtempSync(join(tmpdir(), "lacuna-gpu-tests-"));
@@ -58,7 +58,8 @@ function outcome(report, complaint) {
     rows.push([file, count("passed"), count("failed"), count("pending"), (endTime - startTime) / 1000]);
     if (assertionResults.length === 0 && message) failures.push(`${file}: ${message}`);
     for (const test of assertionResults) {
-      if (test.status === "failed") failures.push(`${file}: ${test.fullName}: ${test.failureMessages[0]}`.slice(0, 2000));
+      if (test.status === "failed")
+        failures.push(`${file}: ${test.fullName}: ${test.failureMessages[0]}`.slice(0, 2000));
     }
   }
   const passed = rows.reduce((sum, row) => sum + Number(row[1]), 0);
