@@ -153,7 +153,7 @@ __device__ __forceinline__ unsigned row_of(unsigned m, unsigned half, unsigned l
 template <class T, class Tile, bool A_BY_ROWS>
 __device__ __forceinline__ void multiply(Sums<Tile>& sums, const unsigned char* stage) {
   // Both steps' tf32 operands at once are more than the registers hold.
-  constexpr int TOGETHER = sizeof(T) == 2 || A_BY_ROWS ? MMA_STEPS : 1;
+  [[maybe_unused]] constexpr int TOGETHER = sizeof(T) == 2 || A_BY_ROWS ? MMA_STEPS : 1;
 #pragma unroll TOGETHER
   for (unsigned step = 0; step < MMA_STEPS; step++) {
     uint32_t a[Tile::MT][4], b[Tile::NT][2];

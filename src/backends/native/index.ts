@@ -82,10 +82,6 @@ export class NativeBackend implements Backend {
   supports(dtype: DType): boolean {
     return dtype === "bf16" ? this.name === "cuda" : dtype !== "f16";
   }
-  /** May products of f32 be rounded to tf32 on the way in (10 bits of mantissa)? Of what is run from now on; at first no. */
-  allowTf32(allowed: boolean): void {
-    this.#call(() => this.#device.allowTf32(allowed));
-  }
   alloc(elements: number, dtype: DType): Slot {
     const bytes = elements * bytesPerElement(dtype);
     const slot = this.#call(() => this.#device.alloc(bytes, TYPES.indexOf(dtype)), { bytes });
