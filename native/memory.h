@@ -77,8 +77,10 @@ class Pool {
       }
     }
     add_free(block, size);
+    // At the end of a step all is idle, and more of it than was ever used: blocks do not fill their segments. Without the
+    // quarter a segment would go back each time, and its pages be touched anew in the next step.
     const auto segment = segments_.find(block);
-    if (segment != segments_.end() && segment->second == size && reserved_ - used_ > most_used_) drop(segment);
+    if (segment != segments_.end() && segment->second == size && reserved_ - used_ > most_used_ + most_used_ / 4) drop(segment);
   }
 
   /** Gives every segment without a block in use back to the system. */

@@ -1,14 +1,25 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { differentiate } from "../../src/autograd.js";
+import type { Backend } from "../../src/backends/backend.js";
 import { WebGPUBackend } from "../../src/backends/webgpu/index.js";
 import { ArgumentError, DTypeError, ShapeError } from "../../src/errors.js";
+import { cast } from "../../src/ops/cast.js";
 import { type Conv2dOptions, conv2d } from "../../src/ops/conv2d.js";
 import { mul } from "../../src/ops/elementwise.js";
 import { sum } from "../../src/ops/reduce.js";
-import { type Shape, sizeOf } from "../../src/shape.js";
+import { type DType, type Shape, sizeOf } from "../../src/shape.js";
 import { dispose, scope, Tensor } from "../../src/tensor.js";
 import golden from "../golden/conv2d.json" with { type: "json" };
-import { allDevices, checkOp, random, referenceDevice, relativeError, values, webgpuDevice } from "../harness.js";
+import {
+  allDevices,
+  checkOp,
+  hostDevice,
+  random,
+  referenceDevice,
+  relativeError,
+  values,
+  webgpuDevice,
+} from "../harness.js";
 
 type Options = Omit<Conv2dOptions, "bias">;
 
@@ -43,6 +54,34 @@ test.each(golden)("PyTorch: $x * $w, $options", async ({ x, w, bias, options, sh
     goldenTolerance: 1e-8, // nine digits in the file
     half: true,
   });
+});
+
+test("weights in f32 under a map of halves: their gradient is f32", async () => {
+  const gpu = await webgpuDevice();
+  const halves = [hostDevice()?.supports("bf16") ? hostDevice() : null, gpu?.supports("f16") ? gpu : null];
+  for (const [device, half] of [
+    [halves[0], "bf16"],
+    [halves[1], "f16"],
+  ] as const) {
+    if (!device) continue;
+    const outcome = async (on: Backend, dtype: DType) => {
+      const x = Tensor.from(on, values(2 * 5 * 6 * 8, 1), [2, 5, 6, 8], dtype);
+      const [w, bias] = [Tensor.from(on, values(12 * 9 * 8, 2), [12, 3, 3, 8]), Tensor.from(on, values(12, 3))];
+      const { values: made, gradients } = differentiate([x, w, bias], () => {
+        const y = conv2d(x, w, { bias, padding: 2, dilation: 2 });
+        return { loss: sum(mul(cast(y, "f32"), cast(y, "f32"))), y };
+      });
+      const types = [made.y.dtype, ...gradients.map((g) => g.dtype)];
+      const data = await Promise.all([made.y, ...gradients].map((t) => t.data()));
+      dispose(made, gradients, x, w, bias);
+      return { types, data };
+    };
+    const [got, wanted] = [await outcome(device, half), await outcome(referenceDevice(), "f32")];
+    expect(got.types).toEqual([half, half, "f32", "f32"]);
+    got.data.forEach((data, i) => {
+      expect(relativeError(data, wanted.data[i]!)).toBeLessThan(2e-2);
+    });
+  }
 });
 
 describe("every combination", () => {
