@@ -245,16 +245,21 @@ void run_block(bool reverse) {
   for (;;) {
     block->progress = false;
     bool left = false;
-    for (unsigned i = 0; i < count; i++) {
-      Fiber& fiber = block->fibers[reverse ? count - 1 - i : i];
-      if (fiber.state == State::polling && (*fiber.ready)()) fiber.state = State::ready;
-      if (fiber.state == State::fresh || fiber.state == State::ready) {
-        block->progress = true;
-        resume(fiber.thread.number);
-        if (!block->failure.empty()) return;
+    for (unsigned first = 0; first < count; first += WARP) {
+      // A warp goes on until it waits for others: what it does too early it does long before they come.
+      for (bool moved = true; moved;) {
+        moved = false;
+        for (unsigned i = first; i < first + WARP; i++) {
+          Fiber& fiber = block->fibers[reverse ? count - 1 - i : i];
+          if (fiber.state == State::polling && (*fiber.ready)()) fiber.state = State::ready;
+          if (fiber.state != State::fresh && fiber.state != State::ready) continue;
+          block->progress = moved = true;
+          resume(fiber.thread.number);
+          if (!block->failure.empty()) return;
+        }
       }
-      left |= fiber.state != State::done;
     }
+    for (const Fiber& fiber : block->fibers) left |= fiber.state != State::done;
     if (!left && block->later.empty()) return;
     if (block->progress) continue;
     if (!block->later.empty()) {
