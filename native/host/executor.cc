@@ -86,6 +86,7 @@ struct Fiber {
   unsigned char* memory;
   const std::function<bool()>* ready;
   const char* where;
+  std::shared_ptr<void> kept;
 };
 
 /** Threads that must be at one place before any goes on. */
@@ -358,5 +359,7 @@ void wait_until(const std::function<bool()>& ready, const char* what) {
 }
 
 void later(std::function<void()> work) { block->later.push_back(std::move(work)); }
+
+std::shared_ptr<void>& kept() { return current().kept; }
 
 }  // namespace lacuna::host

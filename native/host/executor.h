@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 struct uint3 {
@@ -58,5 +59,7 @@ const void* together(unsigned threads, const void* mine, size_t bytes, const cha
 void wait_until(const std::function<bool()>& ready, const char* what);
 /** Work of an engine of its own (copies in the background): done at the last moment, when all threads wait. */
 void later(std::function<void()> work);
+/** What a twin of some instruction keeps for the running thread: empty when the thread starts. */
+std::shared_ptr<void>& kept();
 
 }  // namespace lacuna::host
