@@ -27,4 +27,17 @@ bool grad_input(const Args& a, const Geometry& p, const void* dy, const void* w,
 bool grad_weight(const Args& a, const Geometry& p, const void* x, const void* dy, float* dw, Type type);
 }  // namespace tensor
 
+namespace portable {  // FMAs in f32: every card, type and shape; returns true
+bool forward(const Args& a, const Geometry& p, const void* x, const void* wt, const void* bias, void* y, Type type);
+bool grad_input(const Args& a, const Geometry& p, const void* dy, const void* w, void* dx, Type type);
+bool grad_weight(const Args& a, const Geometry& p, const void* x, const void* dy, float* dw, Type type);
+}  // namespace portable
+
+// Where groups == cin and no channel meets another: w is [cout, kh, kw] for the forward pass, too.
+namespace depthwise {
+void forward(const Args& a, const Geometry& p, const void* x, const void* w, const void* bias, void* y, Type type);
+void grad_input(const Args& a, const Geometry& p, const void* dy, const void* w, void* dx, Type type);
+void grad_weight(const Args& a, const Geometry& p, const void* x, const void* dy, float* dw, Type type);
+}  // namespace depthwise
+
 }  // namespace lacuna::cuda::conv2d
