@@ -265,10 +265,9 @@ struct Pieces {
   }
 };
 
-/** Elements 4i to 4i + 3 of what a thread has of a tile, to their places in dw. */
-__device__ __forceinline__ void store_weights(const WeightProblem& p, float* dw, int r, int s, int row, int column, int i,
-                                              const float (&four)[4]) {
-  const int thread = static_cast<int>(threadIdx.x) % static_cast<int>(CONSUMER_THREADS);
+/** Elements 4i to 4i + 3 of what a thread of the two warpgroups has of a tile, to their places in dw. */
+__device__ __forceinline__ void store_weights(const WeightProblem& p, float* dw, int r, int s, int row, int column, int thread,
+                                              int i, const float (&four)[4]) {
   const int o = row + thread / 32 * 16 + thread % 32 / 4, c = column + i * 8 + thread % 4 * 2;
   if (c >= p.cin) return;
 #pragma unroll
@@ -280,9 +279,9 @@ __device__ __forceinline__ void store_weights(const WeightProblem& p, float* dw,
 }
 /** The same four in a slot: float4 after float4 of all threads. */
 template <int COLUMNS>
-__device__ __forceinline__ float4* in_slot(float* slots, size_t slot, int i) {
+__device__ __forceinline__ float4* in_slot(float* slots, size_t slot, int thread, int i) {
   float* begin = slots + slot * (ROWS * COLUMNS);
-  return reinterpret_cast<float4*>(begin) + i * CONSUMER_THREADS + threadIdx.x % CONSUMER_THREADS;
+  return reinterpret_cast<float4*>(begin) + i * static_cast<int>(CONSUMER_THREADS) + thread;
 }
 #endif  // LACUNA_SM90
 
@@ -382,7 +381,8 @@ convolve_weight(const __grid_constant__ TensorMap dys, const __grid_constant__ T
     }
   } else {
     sm90::take_registers<232>();
-    const unsigned consumer = threadIdx.x / sm90::WARPGROUP - 1;
+    const int thread = static_cast<int>(threadIdx.x - sm90::WARPGROUP);
+    const unsigned consumer = thread / sm90::WARPGROUP;
     float sums[COLUMNS / 2];
     while (pieces.next(piece)) {
       multiply<COLUMNS, true>(sums, memory, ring, piece.until - piece.from, consumer);
@@ -391,9 +391,9 @@ convolve_weight(const __grid_constant__ TensorMap dys, const __grid_constant__ T
       for (int i = 0; i < COLUMNS / 8; i++) {
         const float four[4] = {sums[i * 4], sums[i * 4 + 1], sums[i * 4 + 2], sums[i * 4 + 3]};
         if (piece.whole) {
-          store_weights(p, dw, piece.r, piece.s, piece.row, piece.column, i, four);
+          store_weights(p, dw, piece.r, piece.s, piece.row, piece.column, thread, i, four);
         } else {
-          *in_slot<COLUMNS>(slots, slot, i) = make_float4(four[0], four[1], four[2], four[3]);
+          *in_slot<COLUMNS>(slots, slot, thread, i) = make_float4(four[0], four[1], four[2], four[3]);
         }
       }
     }
@@ -412,6 +412,7 @@ __global__ void __launch_bounds__(CONSUMER_THREADS) add_slots(const WeightProble
 #if LACUNA_SM90
   const int tiles = p.row_tiles * p.column_tiles, tap = static_cast<int>(blockIdx.x) / tiles;
   const int tile = static_cast<int>(blockIdx.x) % tiles, r = tap / p.w.taps, s = tap % p.w.taps;
+  const int thread = static_cast<int>(threadIdx.x);
   int64_t begin = 0;
   for (int i = 0; i < tap; i++) begin += int64_t{iterations_of(p, i / p.w.taps, i % p.w.taps)} * tiles;
   const int64_t each = iterations_of(p, r, s);
@@ -429,13 +430,13 @@ __global__ void __launch_bounds__(CONSUMER_THREADS) add_slots(const WeightProble
     const int i = static_cast<int>(blockIdx.y) * SLOT_VECTORS + k;
     float sum[4] = {0, 0, 0, 0};
     for (unsigned block = first; block < last; block++) {
-      const float4 part = *in_slot<COLUMNS>(slots, slot_of(block, begin_of(p, block) <= begin), i);
+      const float4 part = *in_slot<COLUMNS>(slots, slot_of(block, begin_of(p, block) <= begin), thread, i);
       sum[0] += part.x;
       sum[1] += part.y;
       sum[2] += part.z;
       sum[3] += part.w;
     }
-    store_weights(p, dw, r, s, tile / p.column_tiles * ROWS, p.column0 + tile % p.column_tiles * COLUMNS, i, sum);
+    store_weights(p, dw, r, s, tile / p.column_tiles * ROWS, p.column0 + tile % p.column_tiles * COLUMNS, thread, i, sum);
   }
 #elif defined(__CUDA_ARCH__)
   __trap();

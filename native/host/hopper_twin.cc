@@ -71,11 +71,13 @@ State& state() {
   return *static_cast<State*>(kept_.get());
 }
 
-/** Calls f(offset in shared memory, element of the tensor or null) for every element of the box. */
+/** Calls f(offset in shared memory, place in the tensor or null, bytes) for all parts of the box: of 16 bytes, or of 2. */
 template <class F>
-void each_element(const TensorMap& map, size_t offset, const int* at, F f) {
+void each_part(const TensorMap& map, size_t offset, const int* at, F f) {
   unsigned counts[MOST_RANK] = {1, 1, 1, 1, 1}, i[MOST_RANK] = {};
   for (unsigned k = 0; k < map.rank; k++) counts[k] = k == 0 ? map.box[0] : (map.box[k] + map.steps[k] - 1) / map.steps[k];
+  const bool whole = at[0] % 8 == 0 && map.sizes[0] % 8 == 0;
+  const unsigned part = whole ? 8 : 1;
   for (i[4] = 0; i[4] < counts[4]; i[4]++) {
     for (i[3] = 0; i[3] < counts[3]; i[3]++) {
       for (i[2] = 0; i[2] < counts[2]; i[2]++) {
@@ -87,10 +89,10 @@ void each_element(const TensorMap& map, size_t offset, const int* at, F f) {
             inside &= place >= 0 && static_cast<uint64_t>(place) < map.sizes[k];
             row += place * static_cast<int64_t>(map.strides[k]);
           }
-          for (i[0] = 0; i[0] < counts[0]; i[0]++, offset += 2) {
+          for (i[0] = 0; i[0] < counts[0]; i[0] += part, offset += part * 2) {
             const int64_t place = int64_t{at[0]} + i[0];
             const bool here = inside && place >= 0 && static_cast<uint64_t>(place) < map.sizes[0];
-            f(swizzled(offset), here ? row + place * 2 : nullptr);
+            f(swizzled(offset), here ? row + place * 2 : nullptr, part * 2);
           }
         }
       }
@@ -133,26 +135,36 @@ float element(const unsigned char* at) {
   std::memcpy(&value, &bits, sizeof(value));
   return value;
 }
-size_t place(uint64_t matrix, unsigned row, unsigned term, bool across) {
-  size_t at = field(matrix, 0);
-  if (across) {
-    at += row / 64 * field(matrix, 16) + term / 8 * field(matrix, 32) + term % 8 * ROW + row % 64 * 2;
-  } else {
-    at += row / 8 * field(matrix, 32) + row % 8 * ROW + term * 2;
+/** A descriptor, decoded. */
+struct Matrix {
+  size_t start, leading, stride;
+  bool across;
+  Matrix(uint64_t matrix, bool across)
+      : start(field(matrix, 0)), leading(field(matrix, 16)), stride(field(matrix, 32)), across(across) {}
+  const unsigned char* at(const unsigned char* shared, unsigned row, unsigned term) const {
+    const size_t place = across ? start + row / 64 * leading + term / 8 * stride + term % 8 * ROW + row % 64 * 2
+                                : start + row / 8 * stride + row % 8 * ROW + term * 2;
+    return shared + swizzled(place);
   }
-  return swizzled(at);
-}
+};
 void carry_out(const Product& p) {
   const Thread& thread = self();
   const unsigned char* shared = memory();
   const unsigned row = thread.warp % 4 * 16 + thread.lane / 4, column = thread.lane % 4 * 2;
+  const Matrix a(p.a, p.a_across), b(p.b, p.b_across);
+  float rows[16][2];
   for (unsigned k = 0; k < 16; k++) {
-    const float a[2] = {element(shared + place(p.a, row, k, p.a_across)), element(shared + place(p.a, row + 8, k, p.a_across))};
-    for (unsigned j = 0; j < p.n / 8; j++) {
-      const float b[2] = {element(shared + place(p.b, j * 8 + column, k, p.b_across)),
-                          element(shared + place(p.b, j * 8 + column + 1, k, p.b_across))};
-      for (unsigned i = 0; i < 4; i++) p.d[j * 4 + i] += a[i / 2] * b[i % 2];
+    for (unsigned half = 0; half < 2; half++) rows[k][half] = element(a.at(shared, row + half * 8, k));
+  }
+  for (unsigned j = 0; j < p.n / 8; j++) {
+    float* d = p.d + j * 4;
+    float sums[4] = {d[0], d[1], d[2], d[3]};
+    for (unsigned k = 0; k < 16; k++) {
+      const unsigned char* at = b.at(shared, j * 8 + column, k);
+      const float columns[2] = {element(at), element(b.across ? at + 2 : b.at(shared, j * 8 + column + 1, k))};
+      for (unsigned i = 0; i < 4; i++) sums[i] += rows[k][i / 2] * columns[i % 2];
     }
+    for (unsigned i = 0; i < 4; i++) d[i] = sums[i];
   }
 }
 
@@ -207,9 +219,12 @@ void copy_in(void* to, const TensorMap& map, uint64_t* barrier, unsigned rank, c
   } corner = {};
   std::memcpy(corner.at, at, rank * sizeof(int));
   later([=] {
-    each_element(map, offset, corner.at, [&](size_t place, const unsigned char* from) {
-      if (from) std::memcpy(shared + place, from, 2);
-      else std::memset(shared + place, 0, 2);
+    each_part(map, offset, corner.at, [&](size_t place, const unsigned char* from, size_t bytes) {
+      if (from) {
+        std::memcpy(shared + place, from, bytes);
+      } else {
+        std::memset(shared + place, 0, bytes);
+      }
     });
     Counters c = read(barrier);
     c.bytes -= static_cast<int>(box_bytes(map));
@@ -228,8 +243,8 @@ void copy_out(const TensorMap& map, const void* from, unsigned rank, const int* 
   std::memcpy(corner.at, at, rank * sizeof(int));
   ++*mine.open;
   later([=, group = mine.open] {
-    each_element(map, offset, corner.at, [&](size_t place, unsigned char* to) {
-      if (to) std::memcpy(to, shared + place, 2);
+    each_part(map, offset, corner.at, [&](size_t place, unsigned char* to, size_t bytes) {
+      if (to) std::memcpy(to, shared + place, bytes);
     });
     --*group;
   });
