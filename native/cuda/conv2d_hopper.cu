@@ -34,8 +34,6 @@ using sm90::TensorMap;
 
 constexpr int ROWS = 128, DEPTH = 64;
 constexpr unsigned CONSUMERS = 2, CONSUMER_THREADS = CONSUMERS * sm90::WARPGROUP, THREADS = sm90::WARPGROUP + CONSUMER_THREADS;
-/** Tiles of rows that are taken together with all of their columns: a wave of blocks reads few rows and few columns. */
-constexpr int GROUP = 16;
 
 /** One side of the maps. Pixel i of the target sees pixel i·stride + tap·dilation − pad of the source. */
 struct Axis {
@@ -94,21 +92,23 @@ struct WeightProblem {
   int images, box_images, image_tiles;
   int cout, cin;
   int row_tiles, column0, column_tiles;
-  unsigned blocks;
-  int64_t iterations;  // of all tiles
+  int blocks, share, more;  // each block's iterations, and how many blocks have one more
 };
 /** Boxes of pixels that one tile of this tap adds up. */
 __host__ __device__ __forceinline__ int iterations_of(const WeightProblem& p, int r, int s) {
   return boxes_of(p.h, r).count() * boxes_of(p.w, s).count() * p.image_tiles;
 }
-/** The first iteration of a block. */
-__host__ __device__ __forceinline__ int64_t begin_of(const WeightProblem& p, unsigned block) {
-  return p.iterations * block / p.blocks;
-}
 /** Where a block puts its share of a tile that it shares. Of the tiles it shares, one begins before it, or in it. */
-__host__ __device__ __forceinline__ size_t slot_of(unsigned block, bool begins) { return 2 * size_t{block} + begins; }
+__host__ __device__ __forceinline__ size_t slot_of(int block, bool begins) { return 2 * static_cast<size_t>(block) + begins; }
 
 #if LACUNA_SM90
+
+/** Tiles of rows that are taken together with all of their columns: a wave of blocks reads few rows and few columns. */
+constexpr int GROUP = 16;
+/** The first iteration of a block, of those of all tiles. */
+__device__ __forceinline__ int begin_of(const WeightProblem& p, int block) {
+  return block * p.share + least(block, p.more);
+}
 
 struct Ring {
   int stage = 0;
@@ -237,28 +237,29 @@ struct Piece {
 template <int COLUMNS>
 struct Pieces {
   const WeightProblem& p;
-  int64_t at, end, base;  // iterations: the next one, the block's end, the tap's begin
-  int tap, each, tiles;   // each: iterations of one tile of the tap
+  int at, end, base;     // iterations: the next one, the block's end, the tap's begin
+  int tap, each, tiles;  // each: iterations of one tile of the tap
 
   __device__ __forceinline__ explicit Pieces(const WeightProblem& p)
-      : p(p), at(begin_of(p, blockIdx.x)), end(begin_of(p, blockIdx.x + 1)), base(0), tap(0), tiles(p.row_tiles * p.column_tiles) {
-    each = iterations_of(p, 0, 0);
+      : p(p), base(0), tap(0), each(iterations_of(p, 0, 0)), tiles(p.row_tiles * p.column_tiles) {
+    const int block = static_cast<int>(blockIdx.x);
+    at = begin_of(p, block);
+    end = begin_of(p, block + 1);
   }
   __device__ __forceinline__ bool next(Piece& piece) {
     if (at >= end) return false;
-    while (base + int64_t{each} * tiles <= at) {
-      base += int64_t{each} * tiles;
+    while (base + each * tiles <= at) {
+      base += each * tiles;
       tap++;
       each = iterations_of(p, tap / p.w.taps, tap % p.w.taps);
     }
-    const int tile = static_cast<int>((at - base) / each);
-    const int64_t begin = base + int64_t{tile} * each;
+    const int tile = (at - base) / each, begin = base + tile * each;
     piece.r = tap / p.w.taps;
     piece.s = tap % p.w.taps;
     piece.row = tile / p.column_tiles * ROWS;
     piece.column = p.column0 + tile % p.column_tiles * COLUMNS;
-    piece.from = static_cast<int>(at - begin);
-    piece.until = end - begin < each ? static_cast<int>(end - begin) : each;
+    piece.from = at - begin;
+    piece.until = least(end - begin, each);
     piece.whole = piece.from == 0 && piece.until == each;
     at = begin + piece.until;
     return true;
@@ -386,7 +387,7 @@ convolve_weight(const __grid_constant__ TensorMap dys, const __grid_constant__ T
     float sums[COLUMNS / 2];
     while (pieces.next(piece)) {
       multiply<COLUMNS, true>(sums, memory, ring, piece.until - piece.from, consumer);
-      const size_t slot = slot_of(blockIdx.x, piece.from == 0);
+      const size_t slot = slot_of(static_cast<int>(blockIdx.x), piece.from == 0);
 #pragma unroll
       for (int i = 0; i < COLUMNS / 8; i++) {
         const float four[4] = {sums[i * 4], sums[i * 4 + 1], sums[i * 4 + 2], sums[i * 4 + 3]};
@@ -413,23 +414,25 @@ __global__ void __launch_bounds__(CONSUMER_THREADS) add_slots(const WeightProble
   const int tiles = p.row_tiles * p.column_tiles, tap = static_cast<int>(blockIdx.x) / tiles;
   const int tile = static_cast<int>(blockIdx.x) % tiles, r = tap / p.w.taps, s = tap % p.w.taps;
   const int thread = static_cast<int>(threadIdx.x);
-  int64_t begin = 0;
-  for (int i = 0; i < tap; i++) begin += int64_t{iterations_of(p, i / p.w.taps, i % p.w.taps)} * tiles;
-  const int64_t each = iterations_of(p, r, s);
+  int begin = 0;
+  for (int i = 0; i < tap; i++) begin += iterations_of(p, i / p.w.taps, i % p.w.taps) * tiles;
+  const int each = iterations_of(p, r, s);
   begin += tile * each;
-  unsigned first = 0, last = 0;  // blocks that have a share
+  int first = 0, last = 0;  // blocks that have a share
   if (each > 0) {
-    first = static_cast<unsigned>(begin * p.blocks / p.iterations);
-    while (begin_of(p, first + 1) <= begin) first++;
+    for (int above = p.blocks; above - first > 1;) {  // begin_of(first) <= begin < begin_of(above)
+      const int middle = (first + above) / 2;
+      (begin_of(p, middle) <= begin ? first : above) = middle;
+    }
     last = first + 1;
     while (begin_of(p, last) < begin + each) last++;
-    if (last == first + 1 && begin_of(p, last) >= begin + each) return;  // the block has written it itself
+    if (last == first + 1) return;  // it has written the tile itself
   }
 #pragma unroll
   for (int k = 0; k < SLOT_VECTORS; k++) {
     const int i = static_cast<int>(blockIdx.y) * SLOT_VECTORS + k;
     float sum[4] = {0, 0, 0, 0};
-    for (unsigned block = first; block < last; block++) {
+    for (int block = first; block < last; block++) {
       const float4 part = *in_slot<COLUMNS>(slots, slot_of(block, begin_of(p, block) <= begin), thread, i);
       sum[0] += part.x;
       sum[1] += part.y;
@@ -682,7 +685,7 @@ bool grad_input(const Args& a, const Geometry& geometry, const void* dy, const v
 bool grad_weight(const Args& a, const Geometry& geometry, const void* x, const void* dy, float* dw, Type type) {
   if (!suits(a, geometry, type)) return false;
   const Geometry g = flat(geometry);
-  constexpr int64_t LEAST_ITERATIONS = 8;  // of a block, so that a slot is worth its while
+  constexpr int LEAST_ITERATIONS = 8;  // of a block, so that a slot is worth its while
   WeightProblem p{};
   p.h = axis(g.out_height, g.height, g.kh, g.stride_h, g.dilation_h, g.pad_top);
   p.w = axis(g.out_width, g.width, g.kw, g.stride_w, g.dilation_w, g.pad_left);
@@ -704,17 +707,19 @@ bool grad_weight(const Args& a, const Geometry& geometry, const void* x, const v
   for (int r = 0; r < p.h.taps; r++) {
     for (int s = 0; s < p.w.taps; s++) each += iterations_of(p, r, s);
   }
+  if (each * p.row_tiles * steps_to(p.cin, 64) > INT32_MAX) return false;
   const Columns columns = choose_columns(p.cin, [](int tiles) { return static_cast<double>(tiles); });
   each_width(columns, [&](auto width, int first, int tiles) {
     constexpr int WIDTH = decltype(width)::value;
     p.column0 = first;
     p.column_tiles = tiles;
-    p.iterations = each * p.row_tiles * tiles;
-    const int64_t wanted = p.iterations / LEAST_ITERATIONS;
-    p.blocks = wanted < 1 ? 1 : wanted < a.multiprocessors() ? static_cast<unsigned>(wanted) : u(a.multiprocessors());
+    const int iterations = static_cast<int>(each) * p.row_tiles * tiles;
+    p.blocks = std::clamp(iterations / LEAST_ITERATIONS, 1, a.multiprocessors());
+    p.share = iterations / p.blocks;
+    p.more = iterations % p.blocks;
     float* slots = a.scratch(slot_of(p.blocks, false) * (ROWS * WIDTH));
-    if (p.iterations > 0) {
-      a.launch(convolve_weight<WIDTH>, dim3(p.blocks), dim3(THREADS), sizeof(Memory<WIDTH>), dys, xs, p, dw, slots);
+    if (iterations > 0) {
+      a.launch(convolve_weight<WIDTH>, dim3(u(p.blocks)), dim3(THREADS), sizeof(Memory<WIDTH>), dys, xs, p, dw, slots);
     }
     a.launch(add_slots<WIDTH>, dim3(u(p.row_tiles * tiles * p.h.taps * p.w.taps), WIDTH / 8 / SLOT_VECTORS),
              dim3(CONSUMER_THREADS), 0, p, dw, slots);
