@@ -334,7 +334,6 @@ void* shared_memory(size_t bytes) {
   return block->shared;
 }
 
-std::shared_ptr<void>& keep() { return current().kept; }
 
 void fail(const std::string& what) {
   if (block->failure.empty()) block->failure = name(self()) + ": " + what;
@@ -366,5 +365,7 @@ void wait_until(const std::function<bool()>& ready, const char* what) {
 }
 
 void later(std::function<void()> work) { block->later.push_back(std::move(work)); }
+
+std::shared_ptr<void>& kept() { return current().kept; }
 
 }  // namespace lacuna::host
