@@ -1,5 +1,5 @@
-// y[o, offset + i] = x[o, i] for i < run, where a row of y holds `stride` elements. A thread owns a unit of x: 16 bytes, or
-// less where rows do not fit that. `_vec4` counts vectors of four.
+// y[o, offset + i] = x[o, i] for i < run, where a row of y holds `stride` elements. A thread owns a unit of x: 16
+// bytes, or less where rows do not fit that. `_vec4` counts vectors of four.
 #include "divide.h"
 #include "units.h"
 
@@ -30,8 +30,8 @@ void copy_part(const Params& p, const Args& a) {
   in_units(run | stride | offset | bits_of(a.in<void>(0), a.out<void>(0)), [&](auto unit) {
     using U = decltype(unit);
     const size_t units = run / sizeof(U);
-    each(a, p.outer * units,
-         Copy<U>{a.in<U>(0), a.out<U>(0) + offset / sizeof(U), Divisor(static_cast<uint32_t>(units)), stride / sizeof(U)});
+    U* y = a.out<U>(0) + offset / sizeof(U);
+    each(a, p.outer * units, Copy<U>{a.in<U>(0), y, Divisor(static_cast<uint32_t>(units)), stride / sizeof(U)});
   });
 }
 

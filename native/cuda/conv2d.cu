@@ -1,6 +1,6 @@
 // The convolution's kernels of the contract: which path runs (conv2d.h), and what all paths need beside them: the weights
-// transposed, the gradient of the bias, and partial sums added up. The contract's splits are for devices that fill themselves
-// with them; here a launcher splits its work itself, so the whole sum is the first split and the others are zero.
+// transposed, the gradient of the bias, and partial sums added up. The contract's splits are for devices that fill
+// themselves with them; here a launcher splits its work itself, so the whole sum is the first split and the others are zero.
 #include "conv2d.h"
 
 namespace lacuna::cuda::conv2d {
@@ -13,6 +13,8 @@ struct Path {
 };
 /** The fastest first; the last one takes everything. */
 constexpr Path PATHS[] = {
+    {hopper::forward, hopper::grad_input, hopper::grad_weight},
+    {tensor::forward, tensor::grad_input, tensor::grad_weight},
     {portable::forward, portable::grad_input, portable::grad_weight},
 };
 
@@ -65,8 +67,8 @@ void grad_weight_depthwise(const GradWeight& p, const Args& a) {
   depthwise::grad_weight(a, p.g, a.in<void>(0), a.in<void>(1), a.out(0), a.in_type(0));
 }
 
-// wt[tap, o] = w[o, tap], taps being all of (kh, kw, c): through a square of shared memory, so that both sides are read and
-// written in runs of 32.
+// wt[tap, o] = w[o, tap], taps being all of (kh, kw, c): through a square of shared memory, so that both sides are read
+// and written in runs of 32.
 
 constexpr unsigned SQUARE = 32, SQUARE_ROWS = BLOCK / SQUARE;
 template <class T>
@@ -99,8 +101,8 @@ void transpose_weight(const Transpose& p, const Args& a) {
   });
 }
 
-// db[o] = Σ over pixels of dy[pixel, o]. A warp's lanes own 32 V neighbouring channels, its block's eight warps every eighth
-// pixel of the block's share; then one thread a channel adds the shares in order.
+// db[o] = Σ over pixels of dy[pixel, o]. A warp's lanes own 32 V neighbouring channels, its block's eight warps every
+// eighth pixel of the block's share; then one thread a channel adds the shares in order.
 
 constexpr unsigned LANES = 32, WARPS = BLOCK / LANES;
 template <int V>
@@ -109,7 +111,8 @@ struct BiasMemory {
 };
 template <class T, int V>
 __global__ void __launch_bounds__(BLOCK)
-    grad_bias_kernel(uint32_t pixels, uint32_t cout, uint32_t column_blocks, uint32_t share, const T* dy, float* partials) {
+    grad_bias_kernel(uint32_t pixels, uint32_t cout, uint32_t column_blocks, uint32_t share, const T* dy,
+                     float* partials) {
   auto& memory = shared<BiasMemory<V>>();
   const uint32_t lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, part = blockIdx.x / column_blocks;
   const uint32_t first = blockIdx.x % column_blocks * LANES * V, o = first + lane * V;
@@ -161,7 +164,7 @@ void grad_bias_in(const GradBias& p, const Args& a) {
   constexpr uint32_t SHORTEST = WARPS * 8;  // pixels of a share
   const uint32_t column_blocks = ceil_div(p.cout, LANES * V);
   const uint32_t busy = ceil_div(static_cast<size_t>(a.multiprocessors()) * 8, column_blocks);
-  const uint32_t share = max(SHORTEST, static_cast<uint32_t>(ceil_div(p.pixels, busy))), parts = ceil_div(p.pixels, share);
+  const uint32_t share = max(SHORTEST, ceil_div(p.pixels, busy)), parts = ceil_div(p.pixels, share);
   float* to = parts > 1 ? a.scratch(static_cast<size_t>(parts) * p.cout) : a.out(0);
   a.launch(grad_bias_kernel<T, V>, dim3(column_blocks * parts), dim3(BLOCK), sizeof(BiasMemory<V>), p.pixels, p.cout,
            column_blocks, share, a.in<T>(0), to);

@@ -138,17 +138,13 @@ struct GatherMemory {
 };
 
 /** Taps [begin, end) that reach the source from some output in [first, last]. */
-__device__ __forceinline__ void keep_taps(const Axis& x, const Phase& p, uint32_t first, uint32_t last, int& begin, int& end) {
+__device__ __forceinline__ void keep_taps(const Axis& x, const Phase& p, uint32_t first, uint32_t last, int& begin,
+                                          int& end) {
   const int low = p.first + static_cast<int>(first) * x.step, high = p.first + static_cast<int>(last) * x.step;
   begin = 0;
   end = p.taps;
   while (begin < end && (high + begin * x.tap_step < 0 || low + begin * x.tap_step >= x.source)) begin++;
   while (end > begin && (high + (end - 1) * x.tap_step < 0 || low + (end - 1) * x.tap_step >= x.source)) end--;
-}
-
-/** A split's first step of `steps`: differences of one, at most. */
-__device__ __forceinline__ uint32_t cut(uint32_t steps, uint32_t splits, uint32_t split) {
-  return steps / splits * split + min(split, steps % splits);
 }
 
 /** A block owns a tile of outputs x columns of one phase, group and split; neighbouring blocks share the outputs. */
@@ -204,7 +200,7 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
   const uint32_t across = static_cast<uint32_t>(end_x - tap_x);
   const uint32_t depth = static_cast<uint32_t>(end_y - tap_y) * across * p.channels;
   const uint32_t all_steps = (depth + DEPTH - 1) / DEPTH;
-  const uint32_t step0 = cut(all_steps, p.splits, split), step1 = cut(all_steps, p.splits, split + 1);
+  const uint32_t step0 = gemm::cut(all_steps, p.splits, split), step1 = gemm::cut(all_steps, p.splits, split + 1);
   gemm::Sums<Tile> sums;
   Terms terms{tap_y, tap_x, 0, tap_x, end_x, p.channels, depth - min(depth, step0 * DEPTH)};
   if (terms.left > 0) {
@@ -276,7 +272,8 @@ void gather_in(const Args& a, Gather p, const T* x, const T* w, const T* bias, T
 }
 
 /** `whole`: every output belongs to a phase that has taps. */
-void gather(const Args& a, const Gather& p, const void* x, const void* w, const void* bias, void* y, Type type, bool whole) {
+void gather(const Args& a, const Gather& p, const void* x, const void* w, const void* bias, void* y, Type type,
+            bool whole) {
   with_type(type, [&](auto t) {
     using T = decltype(t);
     const auto *xs = static_cast<const T*>(x), *ws = static_cast<const T*>(w), *biases = static_cast<const T*>(bias);
@@ -309,7 +306,8 @@ __device__ __forceinline__ void keep_outputs(uint32_t outputs, uint32_t source, 
   const int low = static_cast<int>(first * dilation - pad), high = static_cast<int>(last * dilation - pad);
   // output · stride + high >= 0 and output · stride + low < source
   const uint32_t from = high >= 0 ? 0 : (static_cast<uint32_t>(-high) + stride - 1) / stride;
-  const uint32_t to = low >= static_cast<int>(source) ? 0 : (static_cast<uint32_t>(static_cast<int>(source) - low) + stride - 1) / stride;
+  const int size = static_cast<int>(source);
+  const uint32_t to = low >= size ? 0 : (static_cast<uint32_t>(size - low) + stride - 1) / stride;
   end = min(to, outputs);
   begin = min(from, end);
 }
@@ -404,7 +402,7 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
                one_row ? tap1 % g.kw : g.kw - 1, column0, column1);
   const uint32_t pixels = g.n * (row1 - row0) * (column1 - column0);
   const uint32_t all_steps = (pixels + DEPTH - 1) / DEPTH;
-  const uint32_t step0 = cut(all_steps, p.splits, split), step1 = cut(all_steps, p.splits, split + 1);
+  const uint32_t step0 = gemm::cut(all_steps, p.splits, split), step1 = gemm::cut(all_steps, p.splits, split + 1);
 
   using A = Unfolded<T, Tile, V>;
   using B = Slopes<T, Tile, V>;
@@ -459,7 +457,8 @@ void grad_weight_in(const Args& a, const Geometry& g, const T* x, const T* dy, f
 }  // namespace
 
 bool forward(const Args& a, const Geometry& g, const void* x, const void* wt, const void* bias, void* y, Type type) {
-  const auto axis = [](uint32_t source, uint32_t outputs, uint32_t taps, uint32_t stride, uint32_t dilation, uint32_t pad) {
+  const auto axis = [](uint32_t source, uint32_t outputs, uint32_t taps, uint32_t stride, uint32_t dilation,
+                       uint32_t pad) {
     Axis x{};
     x.source = static_cast<int>(source);
     x.outputs = static_cast<int>(outputs);
@@ -489,7 +488,8 @@ bool forward(const Args& a, const Geometry& g, const void* x, const void* wt, co
 }
 
 bool grad_input(const Args& a, const Geometry& g, const void* dy, const void* w, void* dx, Type type) {
-  const auto axis = [](uint32_t source, uint32_t outputs, uint32_t taps, uint32_t stride, uint32_t dilation, uint32_t pad) {
+  const auto axis = [](uint32_t source, uint32_t outputs, uint32_t taps, uint32_t stride, uint32_t dilation,
+                       uint32_t pad) {
     const int common = static_cast<int>(std::gcd(stride, dilation));
     Axis x{};
     x.source = static_cast<int>(source);

@@ -4,7 +4,7 @@
 
 namespace lacuna::cuda {
 
-/** n / d for any n below 2^32 and d from 1: (n m / 2^32 + n) / 2^shift, m = 2^32 (2^shift - d) / d + 1, 2^shift >= d. */
+/** n / d of any 32 bits, d > 0: (n m / 2^32 + n) / 2^shift with 2^shift >= d and m = 2^32 (2^shift - d) / d + 1. */
 class Divisor {
  public:
   Divisor() = default;

@@ -1,5 +1,5 @@
-// y[i] = word i of the stream >= threshold ? x[i] factor : 0; word 4 b + j is word j of Philox block counter + b. The mask is
-// made where it is used and never stored. A thread owns 16 bytes of x: one block of four words, or two of bf16.
+// y[i] = word i of the stream >= threshold ? x[i] factor : 0; word 4 b + j is word j of Philox block counter + b. The
+// mask is made where it is used and never stored. A thread owns 16 bytes of x: one block of four words, or two of bf16.
 #include "philox.h"
 
 namespace lacuna::cuda::dropout {

@@ -1,4 +1,5 @@
-// y = f(x), y = a op b, dx = dy f'(s): one pass at the speed of memory (map.h). Comparisons are written so that NaN stays NaN.
+// y = f(x), y = a op b, dx = dy f'(s): one pass at the speed of memory (map.h). Comparisons are written so that NaN
+// stays NaN.
 #include "divide.h"
 #include "map.h"
 
@@ -41,8 +42,8 @@ struct Broadcast {
 };
 
 /**
- * A thread owns N neighbours along the innermost axis, where an operand goes on by one (a vector of it) or stands still.
- * `size` has the axes' sizes in pieces of N; axes before `first` have one position.
+ * A thread owns N neighbours along the innermost axis, where an operand goes on by one (a vector of it) or stands
+ * still. `size` has the axes' sizes, the last in pieces of N; axes before `first` have one position.
  */
 template <class Op, class T, int N>
 struct Spread {

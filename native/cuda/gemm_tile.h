@@ -173,6 +173,11 @@ __device__ __forceinline__ uint32_t run_length(uint32_t first, uint32_t end) {
 // Sums are cut into splits where tiles alone would leave multiprocessors idle, or one sum would be too long for f32; the
 // splits' results are added in order.
 
+/** A split's first step of `steps`; splits differ by one step at most. */
+__device__ __forceinline__ uint32_t cut(uint32_t steps, uint32_t splits, uint32_t split) {
+  return steps / splits * split + min(split, steps % splits);
+}
+
 struct Plan {
   int size;  // of tiles: 0 Small, 1 Medium, 2 Large
   uint32_t splits;

@@ -1,6 +1,6 @@
-// y[i] = f(x[i], ...) over dense arrays: bound by memory. A thread moves two pieces of N neighbours at a time, 16 bytes of
-// the wider type each: it loads all of them before it stores any, so that the loads are in flight together. What is left
-// behind the last whole piece, and arrays at odd addresses, go one by one.
+// y[i] = f(x[i], ...) over dense arrays: bound by memory. A thread moves two pieces of N neighbours at a time, 16 bytes
+// of the wider type each: it loads all of them before it stores any, so that the loads are in flight together. What is
+// left behind the last whole piece, and arrays at odd addresses, go one by one.
 #pragma once
 #include <type_traits>
 
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(BLOCK) map_kernel(size_t count, size_t pieces,
   }
 }
 
-/** y[i] = f(x0[i]), or f(x0[i], x1[i]) of K = 2 arrays; f is a struct with a __device__ operator() on elements as stored. */
+/** y[i] = f(x0[i]), or f(x0[i], x1[i]) for K = 2; f is a struct with a __device__ operator() on elements as stored. */
 template <int K, class From, class To, class F>
 void map(const Args& a, size_t count, const Arrays<From, To, K>& all, F f) {
   if (count == 0) return;
@@ -70,8 +70,8 @@ void map(const Args& a, size_t count, const Arrays<From, To, K>& all, F f) {
   bool aligned = in_vectors<N>(N, all.y);
   for (const From* x : all.x) aligned = aligned && in_vectors<N>(N, x);
   const size_t pieces = aligned ? count / N : 0;
-  a.launch(map_kernel<K, From, To, F>, dim3(linear_grid(a, pieces > 0 ? (pieces + 1) / 2 : count)), dim3(BLOCK), 0, count,
-           pieces, all, f);
+  const unsigned blocks = linear_grid(a, pieces > 0 ? (pieces + 1) / 2 : count);
+  a.launch(map_kernel<K, From, To, F>, dim3(blocks), dim3(BLOCK), 0, count, pieces, all, f);
 }
 
 }  // namespace lacuna::cuda

@@ -1,5 +1,5 @@
-// total + L / 2v + penalty with v = c^2 and ln(1 + v) (Liebel) or v = e^s and s / 2 (Kendall), v kept at 1e-4 or more, and
-// its gradient. One element of work, in double.
+// total + L / 2v + penalty with v = c^2 and ln(1 + v) (Liebel) or v = e^s and s / 2 (Kendall), v kept at 1e-4 or more,
+// and its gradient. One element of work, in double.
 #include "kernel.h"
 
 namespace lacuna::cuda::multi_loss {

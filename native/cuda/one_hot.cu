@@ -1,5 +1,5 @@
-// y[i, c] = 1 where indices[i] = c, else 0. A thread writes four neighbours, 16 bytes. Indices are u32 or i32: a negative
-// one is larger than any class as u32, and gives zeros like every other that is no class.
+// y[i, c] = 1 where indices[i] = c, else 0. A thread writes four neighbours, 16 bytes. Indices are u32 or i32: a
+// negative one is larger than any class as u32, and gives zeros like every other that is no class.
 #include "divide.h"
 
 namespace lacuna::cuda::one_hot {

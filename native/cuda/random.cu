@@ -1,5 +1,5 @@
-// y[4 b + j] = word j of Philox block counter + b, or that word as a multiple of 2^-24 in [0, 1). A thread makes a block, 16
-// bytes of y.
+// y[4 b + j] = word j of Philox block counter + b, or that word as a multiple of 2^-24 in [0, 1). A thread makes a
+// block, 16 bytes of y.
 #include "philox.h"
 
 namespace lacuna::cuda::random {

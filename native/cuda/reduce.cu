@@ -12,9 +12,9 @@ struct Params {
   uint32_t outer, length, inner;
 };
 
-// Sum: y[o, j] = sum over r of x[o, r, j], where a row is width = splits * inner columns j (and the last row may be short):
-// y[o, s, i] is the sum over l = s, s + splits, ... A thread adds terms in groups of GROUP, which are in flight together: in a
-// tree in f32, and the groups in f64. What different threads have is added in f64, in a fixed order.
+// Sum: y[o, j] = sum over r of x[o, r, j], where a row is width = splits * inner columns j (and the last row may be
+// short): y[o, s, i] is the sum over l = s, s + splits, ... A thread adds terms in groups of GROUP, which are in flight
+// together: in a tree in f32, and the groups in f64. What different threads have is added in f64, in a fixed order.
 // Four ways, by shape; all read each element of x once:
 //   rows     width 1 and many o: a few lanes of a warp own one o.
 //   long     width 1 and few o: blocks own chunks of one o.
@@ -73,7 +73,8 @@ __device__ __forceinline__ double side_by_side(const double (&totals)[V]) {
 
 /** y[o], by `lanes` (a power of 2) lanes of a warp each. */
 template <int V>
-__global__ void __launch_bounds__(BLOCK) sum_rows(const float* x, float* y, size_t outer, size_t length, unsigned lanes) {
+__global__ void __launch_bounds__(BLOCK) sum_rows(const float* x, float* y, size_t outer, size_t length,
+                                                  unsigned lanes) {
   const size_t o = linear_thread() / lanes;
   const unsigned lane = threadIdx.x & (lanes - 1);
   double totals[V] = {};
@@ -203,7 +204,8 @@ void sum_in(const Splits& p, const Args& a) {
   const size_t width = static_cast<size_t>(p.splits) * p.inner, outputs = outer * width;
   const size_t blocks = static_cast<size_t>(a.multiprocessors()) * 4;  // that fill the card
   const auto add_partials = [&](const double* partials, unsigned chunks) {
-    a.launch(sum_partials, dim3(ceil_div(outputs, SIDE)), dim3(BLOCK), sizeof(Partials), partials, y, outputs, width, chunks);
+    a.launch(sum_partials, dim3(ceil_div(outputs, SIDE)), dim3(BLOCK), sizeof(Partials), partials, y, outputs, width,
+             chunks);
   };
   if (width == 1) {
     const size_t vectors = size / V;
@@ -278,7 +280,7 @@ struct Route {
   }
 };
 
-/** A thread writes 16 bytes of dx: N neighbours of one row [o, l], where rows are whole vectors, or wherever they lie. */
+/** A thread writes 16 bytes of dx: N neighbours of a row [o, l] where rows are whole vectors, else wherever they lie. */
 template <class F, class T, bool rows>
 struct SpreadOut {
   static constexpr int N = WIDE<T>;
@@ -342,13 +344,13 @@ void route(const Params& p, const Args& a) {
   });
 }
 
-// Maximum: the first of the largest. All scans start from the first term, so that, as in the definition, a NaN is the maximum only
-// where it comes first.
+// Maximum: the first of the largest. All scans start from the first term, so that, as in the definition, a NaN is the
+// maximum only where it comes first.
 
 /** y[o] and index[o], by `lanes` lanes of a warp each: rows of neighbours (inner = 1). */
 template <class T>
-__global__ void __launch_bounds__(BLOCK) maximum_of_rows(const T* x, T* y, uint32_t* index, size_t outer, uint32_t length,
-                                                         unsigned lanes) {
+__global__ void __launch_bounds__(BLOCK) maximum_of_rows(const T* x, T* y, uint32_t* index, size_t outer,
+                                                         uint32_t length, unsigned lanes) {
   const size_t o = linear_thread() / lanes;
   const unsigned lane = threadIdx.x & (lanes - 1);
   float best = 0;
@@ -419,10 +421,11 @@ void maximum(const Params& p, const Args& a) {
     if (p.inner == 1) {
       unsigned lanes = 1;
       while (lanes < 32 && lanes * 4 < p.length) lanes *= 2;
-      return a.launch(maximum_of_rows<T>, dim3(ceil_div(outer * lanes, BLOCK)), dim3(BLOCK), 0, x, y, index, outer, p.length,
-                      lanes);
+      return a.launch(maximum_of_rows<T>, dim3(ceil_div(outer * lanes, BLOCK)), dim3(BLOCK), 0, x, y, index, outer,
+                      p.length, lanes);
     }
-    const bool many = outputs / 4 >= static_cast<size_t>(a.multiprocessors()) * 512;  // threads are worth more than vectors
+    // Few threads would leave the card idle: then more of them are worth more than vectors.
+    const bool many = outputs / 4 >= static_cast<size_t>(a.multiprocessors()) * 512;
     if (many && in_vectors<4>(p.inner, x, y, index)) {
       each(a, outputs / 4, MaximumOfColumns<T, 4>{x, y, index, p.length, Divisor(p.inner / 4)});
     } else {

@@ -1,9 +1,10 @@
 // y[o, i0 ... i5] = x[o, i0 stride0 + ... + i5 stride5]. Elements are moved, whatever their type.
 //
-// Where the last axis of y is contiguous in x, a thread copies a unit of a row: 16 bytes, or what rows are made of. Else one
-// axis of y, the `near` one, is contiguous in x and the last in y: these two are walked in tiles that a block reads along
-// the one, into shared memory, and writes along the other, both in whole lines of memory. Where the two make small
-// matrices, of which a tile would hold a few elements, each thread gathers an element: neighbours share cache lines.
+// Where the last axis of y is contiguous in x, a thread copies a unit of a row: 16 bytes, or what rows are made of.
+// Else one axis of y, the `near` one, is contiguous in x and the last in y: these two are walked in tiles that a block
+// reads along the one, into shared memory, and writes along the other, both in whole lines of memory. Where the two
+// make small matrices, of which a tile would hold a few elements, each thread gathers an element: neighbours share
+// cache lines.
 #include "divide.h"
 #include "units.h"
 

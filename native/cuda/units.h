@@ -10,7 +10,7 @@ size_t bits_of(const P*... addresses) {
   return (size_t{0} | ... | static_cast<size_t>(reinterpret_cast<uintptr_t>(addresses)));
 }
 
-/** Calls f with a value of the widest type (16, 8, 4 or 2 bytes) whose size divides all the numbers that `bits` has the bits of. */
+/** Calls f with a value of the widest type, of 16, 8, 4 or 2 bytes, whose size divides all whose bits are in `bits`. */
 template <class F>
 void in_units(size_t bits, F&& f) {
   if (bits % 16 == 0) {

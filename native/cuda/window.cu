@@ -1,6 +1,6 @@
-// A box inside a larger tensor, seen as [outer, three axes]: cut copies it out, embed puts it into a constant. A thread owns
-// a unit of the result along the last axis: 16 bytes, or less where rows and the window's start do not fit that. `_vec4` counts
-// vectors of four along the last axis.
+// A box inside a larger tensor, seen as [outer, three axes]: cut copies it out, embed puts it into a constant. A thread
+// owns a unit of the result along the last axis: 16 bytes, or less where rows and the window's start do not fit that.
+// `_vec4` counts vectors of four along the last axis.
 #include <cstring>
 
 #include "divide.h"
@@ -24,7 +24,7 @@ Box counted(Box p, size_t element, size_t unit) {
   return p;
 }
 size_t bits_of(const Box& p, size_t element) { return (p.part[2] | p.whole[2] | p.start[2]) * element; }
-size_t count(uint32_t outer, const uint32_t (&size)[3]) { return static_cast<size_t>(outer) * size[0] * size[1] * size[2]; }
+size_t count(size_t outer, const uint32_t (&size)[3]) { return outer * size[0] * size[1] * size[2]; }
 
 /** An index taken apart into [o, i, j, k]. */
 struct Place {

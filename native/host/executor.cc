@@ -245,16 +245,21 @@ void run_block(bool reverse) {
   for (;;) {
     block->progress = false;
     bool left = false;
-    for (unsigned i = 0; i < count; i++) {
-      Fiber& fiber = block->fibers[reverse ? count - 1 - i : i];
-      if (fiber.state == State::polling && (*fiber.ready)()) fiber.state = State::ready;
-      if (fiber.state == State::fresh || fiber.state == State::ready) {
-        block->progress = true;
-        resume(fiber.thread.number);
-        if (!block->failure.empty()) return;
+    for (unsigned first = 0; first < count; first += WARP) {
+      // A warp goes on until it waits for others: what it does too early it does long before they come.
+      for (bool moved = true; moved;) {
+        moved = false;
+        for (unsigned i = first; i < first + WARP; i++) {
+          Fiber& fiber = block->fibers[reverse ? count - 1 - i : i];
+          if (fiber.state == State::polling && (*fiber.ready)()) fiber.state = State::ready;
+          if (fiber.state != State::fresh && fiber.state != State::ready) continue;
+          block->progress = moved = true;
+          resume(fiber.thread.number);
+          if (!block->failure.empty()) return;
+        }
       }
-      left |= fiber.state != State::done;
     }
+    for (const Fiber& fiber : block->fibers) left |= fiber.state != State::done;
     if (!left && block->later.empty()) return;
     if (block->progress) continue;
     if (!block->later.empty()) {
@@ -329,7 +334,6 @@ void* shared_memory(size_t bytes) {
   return block->shared;
 }
 
-std::shared_ptr<void>& keep() { return current().kept; }
 
 void fail(const std::string& what) {
   if (block->failure.empty()) block->failure = name(self()) + ": " + what;
@@ -361,5 +365,7 @@ void wait_until(const std::function<bool()>& ready, const char* what) {
 }
 
 void later(std::function<void()> work) { block->later.push_back(std::move(work)); }
+
+std::shared_ptr<void>& kept() { return current().kept; }
 
 }  // namespace lacuna::host

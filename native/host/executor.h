@@ -43,9 +43,6 @@ const dim3& grid_size();
 /** The block's dynamic shared memory, 1,024-byte aligned and filled with NaN when the block starts. */
 void* shared_memory(size_t bytes);
 
-/** What twins of instructions keep for the thread that is running; empty when it starts. */
-std::shared_ptr<void>& keep();
-
 /** Ends the launch with an error: for what the hardware would trap on, or leave undefined. */
 [[noreturn]] void fail(const std::string& what);
 
@@ -62,5 +59,7 @@ const void* together(unsigned threads, const void* mine, size_t bytes, const cha
 void wait_until(const std::function<bool()>& ready, const char* what);
 /** Work of an engine of its own (copies in the background): done at the last moment, when all threads wait. */
 void later(std::function<void()> work);
+/** What the twins of one kind of instructions keep for the running thread: empty when the thread starts. */
+std::shared_ptr<void>& kept();
 
 }  // namespace lacuna::host

@@ -32,9 +32,9 @@ struct Copies {
   std::vector<Copy> started;
 };
 inline Copies& copies() {
-  auto& kept = keep();
-  if (!kept) kept = std::make_shared<Copies>();
-  return *static_cast<Copies*>(kept.get());
+  auto& own = kept();
+  if (!own) own = std::make_shared<Copies>();
+  return *static_cast<Copies*>(own.get());
 }
 
 inline void want_aligned(const void* at, const char* what) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../cuda/kernel.h"
+#include "../cuda/mma.h"
 
 namespace {
 
@@ -50,6 +51,21 @@ void barriers() {
   bool same = true;
   for (int i = 0; i < 128; i++) same &= forwards[i] == backwards[i];
   expect(!same, "a missing barrier gives other results backwards");
+
+  // A warp that waits for no other runs ahead of them, over its own shuffles.
+  for (const bool reverse : {false, true}) {
+    unsigned other = 0;
+    run(1, 64, sizeof(Numbers), [&] {
+      auto& memory = lacuna::cuda::shared<Numbers>();
+      memory.v[threadIdx.x] = 1;
+      __syncthreads();
+      const float read = memory.v[threadIdx.x ^ 32];
+      for (int i = 0; i < 10; i++) __syncwarp();
+      memory.v[threadIdx.x] = 2;
+      if (read == 2) other++;
+    }, reverse);
+    expect(other == 32, "a missing barrier many shuffles later");
+  }
 
   expect(says(run(1, 64, 0, [] {
                 if (threadIdx.x < 32) __syncthreads();
@@ -110,6 +126,119 @@ void engines() {
          "a wait for what never comes ends");
 }
 
+using lacuna::cuda::bf16;
+
+/** Fragments as the PTX manual draws them, element by element, of matrices of small whole numbers. */
+void tensor_cores() {
+  const auto a_of = [](unsigned row, unsigned k) { return static_cast<float>(static_cast<int>(row * 7 + k * 3) % 11 - 5); };
+  const auto b_of = [](unsigned k, unsigned column) { return static_cast<float>(static_cast<int>(k * 5 + column * 2) % 13 - 6); };
+  const auto check = [&](unsigned depth, const float (&c)[16][8], const std::string& what) {
+    bool right = true;
+    for (unsigned row = 0; row < 16; row++) {
+      for (unsigned column = 0; column < 8; column++) {
+        float sum = 100;
+        for (unsigned k = 0; k < depth; k++) sum += a_of(row, k) * b_of(k, column);
+        right &= c[row][column] == sum;
+      }
+    }
+    expect(right, what);
+  };
+  const auto store = [](float (&to)[16][8], const float (&c)[4]) {
+    const unsigned group = threadIdx.x / 4, in_group = threadIdx.x % 4;
+    for (unsigned i = 0; i < 4; i++) to[i < 2 ? group : group + 8][in_group * 2 + (i & 1)] = c[i];
+  };
+  const auto pair = [](float low, float high) {
+    return lacuna::cuda::from_float<bf16>(low).bits | uint32_t{lacuna::cuda::from_float<bf16>(high).bits} << 16;
+  };
+  float halves[16][8], tf32[16][8];
+  const std::string error = run(1, 32, 0, [&] {
+    const unsigned group = threadIdx.x / 4, in_group = threadIdx.x % 4;
+    float c[4] = {100, 100, 100, 100}, d[4] = {100, 100, 100, 100};
+    uint32_t a[4], b[2];
+    for (unsigned i = 0; i < 4; i++) {
+      const unsigned row = i == 0 || i == 2 ? group : group + 8, k = in_group * 2 + (i < 2 ? 0 : 8);
+      a[i] = pair(a_of(row, k), a_of(row, k + 1));
+    }
+    for (unsigned i = 0; i < 2; i++) b[i] = pair(b_of(in_group * 2 + i * 8, group), b_of(in_group * 2 + i * 8 + 1, group));
+    lacuna::cuda::mma_bf16(c, a, b);
+    store(halves, c);
+    for (unsigned i = 0; i < 4; i++) {
+      a[i] = lacuna::cuda::to_tf32(a_of(i == 0 || i == 2 ? group : group + 8, i < 2 ? in_group : in_group + 4));
+    }
+    for (unsigned i = 0; i < 2; i++) b[i] = lacuna::cuda::to_tf32(b_of(in_group + i * 4, group));
+    lacuna::cuda::mma_tf32(d, a, b);
+    store(tf32, d);
+  });
+  expect(error.empty(), "tensor cores: " + error);
+  check(16, halves, "a product of bf16");
+  check(8, tf32, "a product of tf32");
+  expect(lacuna::cuda::to_tf32(1.0f + 0x1p-11f) == 0x3F802000u && lacuna::cuda::to_tf32(1.0f + 0x1p-12f) == 0x3F800000u &&
+             lacuna::cuda::to_tf32(-1.0f - 0x1p-11f) == 0xBF802000u,
+         "tf32 rounds to nearest, ties away from zero");
+  expect(says(run(1, 32, 0, [] {
+                const uint32_t a[4] = {0x3F800001u, 0, 0, 0}, b[2] = {};
+                float c[4] = {};
+                lacuna::cuda::mma_tf32(c, a, b);
+              }), "not rounded"),
+         "an operand with more bits than tf32");
+}
+
+struct Matrices {
+  uint16_t v[32][8];
+};
+
+void matrices() {
+  bool plain = true, transposed = true;
+  const std::string error = run(1, 32, sizeof(Matrices), [&] {
+    auto& memory = lacuna::cuda::shared<Matrices>();
+    const unsigned lane = threadIdx.x;
+    for (unsigned i = 0; i < 8; i++) memory.v[lane][i] = static_cast<uint16_t>(lane * 8 + i);
+    __syncwarp();
+    uint32_t rows[4], columns[4];
+    lacuna::cuda::ldmatrix_x4(rows, memory.v[lane]);
+    lacuna::cuda::ldmatrix_x4_trans(columns, memory.v[lane]);
+    const unsigned g = lane / 4, t = lane % 4;
+    for (unsigned m = 0; m < 4; m++) {
+      const uint32_t row = (m * 8 + g) * 8, column = (m * 8 + 2 * t) * 8;
+      plain &= rows[m] == ((row + 2 * t) | (row + 2 * t + 1) << 16);
+      transposed &= columns[m] == ((column + g) | (column + 8 + g) << 16);
+    }
+  });
+  expect(error.empty() && plain && transposed, "matrices from shared memory, as they are and transposed: " + error);
+  expect(says(run(1, 32, sizeof(Matrices), [] {
+                uint32_t to[4];
+                lacuna::cuda::ldmatrix_x4(to, &lacuna::cuda::shared<Matrices>().v[threadIdx.x / 2][1]);
+              }), "multiple of 16"),
+         "rows of matrices at other addresses than multiples of 16");
+}
+
+void copies() {
+  alignas(16) const uint32_t from[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+  uint32_t early = 0, late = 0, second = 0, outside = 1;
+  const std::string error = run(1, 32, sizeof(Matrices), [&] {
+    auto* to = reinterpret_cast<uint32_t*>(&lacuna::cuda::shared<Matrices>());
+    if (threadIdx.x > 0) return;
+    to[8] = 9;
+    lacuna::cuda::cp_async16(to, from, true);
+    lacuna::cuda::cp_async_commit();
+    lacuna::cuda::cp_async16(to + 4, from + 4, true);
+    lacuna::cuda::cp_async16(to + 8, from, false);
+    lacuna::cuda::cp_async_commit();
+    early = to[0];
+    lacuna::cuda::cp_async_wait<1>();
+    late = to[0];
+    second = to[4];
+    lacuna::cuda::cp_async_wait<0>();
+    outside = to[8];
+  });
+  expect(error.empty() && early == 0xFFFFFFFFu && late == 1, "a copy has come after the wait, and not before: " + error);
+  expect(second == 0xFFFFFFFFu && outside == 0, "the last group is still under way; outside there are zeros");
+  expect(says(run(1, 32, sizeof(Matrices), [&] {
+                lacuna::cuda::cp_async16(&lacuna::cuda::shared<Matrices>(), from + 1, true);
+              }), "multiple of 16"),
+         "a copy from an address that is no multiple of 16");
+}
+
 }  // namespace
 
 int main() {
@@ -117,6 +246,9 @@ int main() {
   warps();
   launches();
   engines();
+  tensor_cores();
+  matrices();
+  copies();
   if (failures == 0) std::printf("host: all hold\n");
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { fromBfloatBits, toBfloatBits } from "../../src/half.js";
 import { cast } from "../../src/ops/cast.js";
 import { dispose, scope, Tensor } from "../../src/tensor.js";
 import { allDevices, checkOp, hostDevice, random, webgpuDevice } from "../harness.js";
@@ -50,15 +51,19 @@ test("through half precision, where the device has it", async () => {
   dispose(made);
 });
 
-test("through bfloat16, where the device has it", async () => {
+test("through bf16, where the device has it: ties to even, several blocks and a tail", async () => {
   const device = hostDevice();
   if (!device) return;
+  const data = Array.from({ length: 5003 }, (_, i) => i - 2500);
+  data.splice(0, 5, 1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 / 3, 4e38, -0);
   const made = scope(() => {
-    const half = cast(Tensor.from(device, [1 / 3, -2048.5, 1e6, 3]), "bf16");
-    return { half, back: cast(half, "f32"), whole: cast(half, "u32") };
+    const half = cast(Tensor.from(device, data), "bf16");
+    return { half, back: cast(half, "f32"), whole: cast(half, "i32") };
   });
-  expect([...(await made.half.data())]).toEqual([0.333984375, -2048, 999424, 3]);
-  expect([...(await made.back.data())]).toEqual([0.333984375, -2048, 999424, 3]);
-  expect((await made.whole.data())[2]).toBe(999424);
+  const back = await made.back.data();
+  expect([...back]).toEqual(data.map((v) => fromBfloatBits(toBfloatBits(v))));
+  expect([...back.slice(0, 5)]).toEqual([1, 1 + 2 ** -6, 0.333984375, Number.POSITIVE_INFINITY, -0]);
+  expect([...(await made.half.data())]).toEqual([...back]);
+  expect([...(await made.whole.data()).slice(5, 5003)]).toEqual([...back.slice(5)]);
   dispose(made);
 });

@@ -147,6 +147,34 @@ test.each(shapes)("%j * %j, %j", async (x, w, options, bias) => {
   await check(x, w, options, bias, sizeOf(x) < 500);
 });
 
+// The paths of the CUDA kernels, on a device of three multiprocessors: each size of tile with tails of every axis, several
+// steps, skipped taps, split sums; phases of a stride without taps; windows that slide in several walks, and the others.
+const large: [what: string, x: Shape, w: Shape, options: Options, bias: boolean][] = [
+  ["large tiles, split sums", [1, 12, 12, 36], [68, 3, 3, 36], { padding: 1 }, true],
+  ["large tiles backwards", [1, 15, 15, 68], [36, 3, 3, 68], { padding: 1 }, false],
+  ["medium tiles", [3, 12, 13, 12], [36, 3, 3, 12], { padding: 1 }, true],
+  ["medium tiles, scalar", [3, 12, 13, 5], [35, 3, 3, 5], { padding: 1 }, true],
+  ["many small tiles", [4, 13, 13, 8], [20, 3, 3, 8], { padding: 1 }, false],
+  ["groups and a stride", [2, 9, 11, 16], [24, 3, 3, 8], { padding: 1, stride: 2, groups: 2 }, true],
+  ["skipped rows and columns", [2, 20, 20, 8], [40, 3, 3, 8], { padding: 12, dilation: 12 }, false],
+  ["skipped taps, in tiles of many rows", [2, 5, 40, 8], [8, 3, 3, 8], { padding: 18, dilation: 18 }, true],
+  ["every tap outside for some pixels", [1, 9, 9, 4], [4, 2, 2, 4], { padding: 15, dilation: 20 }, true],
+  ["phases without taps", [1, 9, 10, 8], [8, 3, 3, 8], { padding: 2, stride: 2, dilation: 2 }, false],
+  ["phases with one tap of three", [1, 14, 10, 8], [8, 3, 3, 8], { padding: 2, stride: 3, dilation: 2 }, false],
+  ["a long sum for few outputs", [1, 1, 1, 800], [4, 1, 1, 800], {}, true],
+  ["depthwise, one walk a column", [1, 40, 9, 36], [36, 3, 3, 1], { padding: 1, groups: 36 }, true],
+  ["depthwise, several blocks of columns", [2, 19, 37, 8], [8, 3, 3, 1], { padding: [2, 1], groups: 8 }, true],
+  ["depthwise, dilated", [2, 21, 18, 72], [72, 3, 3, 1], { padding: 6, dilation: 6, groups: 72 }, false],
+  ["depthwise, dilated beyond the map", [1, 7, 5, 8], [8, 3, 3, 1], { padding: 12, dilation: 12, groups: 8 }, true],
+  ["depthwise, uneven", [1, 9, 11, 4], [4, 3, 3, 1], { padding: [0, 3, 1, 2], dilation: [3, 2], groups: 4 }, false],
+  ["depthwise, a stride", [2, 17, 19, 40], [40, 3, 3, 1], { padding: 1, stride: 2, groups: 40 }, true],
+  ["depthwise, other kernels", [2, 17, 10, 8], [8, 5, 2, 1], { padding: 2, groups: 8 }, true],
+  ["depthwise, three outputs for each input", [2, 10, 17, 8], [24, 3, 3, 1], { padding: 1, groups: 8 }, true],
+];
+test.each(large)("%s: %j * %j, %j", async (_what, x, w, options, bias) => {
+  await check(x, w, options, bias, true);
+});
+
 test("one number, two and four mean the same padding", () => {
   scope(() => {
     const x = Tensor.zeros(referenceDevice(), [1, 5, 6, 1]);

@@ -32,6 +32,24 @@ test.each(sizes)("[%i, %i] x [%i columns], every transposition", async (m, k, n)
   }
 });
 
+// The CUDA kernels: every size of tile, tails of each axis, splits of the sums.
+test.each<[m: number, k: number, n: number]>([
+  [132, 36, 140],
+  [196, 60, 68],
+  [130, 33, 70],
+  [200, 12, 36],
+  [36, 1100, 20],
+])("several tiles: [%i, %i] x [%i columns], every transposition", async (m, k, n) => {
+  for (const transposeA of both) {
+    for (const transposeB of both) {
+      const a: Shape = transposeA ? [k, m] : [m, k];
+      const b: Shape = transposeB ? [n, k] : [k, n];
+      const operands = [random(a, 5), random(b, 6)];
+      await checkOp((x, y) => matmul(x!, y!, { transposeA, transposeB }), operands, { half: true });
+    }
+  }
+});
+
 test("the gradient of one operand only", async () => {
   await checkOp((x, y) => matmul(x!, y!), [random([5, 6], 1), random([6, 7], 2)], { wrt: [0] });
   await checkOp((x, y) => matmul(x!, y!), [random([5, 6], 1), random([6, 7], 2)], { wrt: [1] });

@@ -28,6 +28,11 @@ const tables: [number[], number[] | undefined][] = [
   [[600], undefined],
   [[2, 1500], [1]],
   [[1500, 3], [0]],
+  [[1500, 20], [0]],
+  [[40, 1100], [0]],
+  [[3, 5001], [1]],
+  [[40, 16], [1]],
+  [[5, 3, 8], [1]],
 ];
 describe.each([true, false])("keepDims %s", (keepDims) => {
   test.each(tables)("sum and mean of %j over %j", async (shape, axes) => {
@@ -50,6 +55,13 @@ test.each(golden.map((g) => [g.op, g.shape, g.axes, g] as const))(
     await checkOp((x) => reduce(x, { axes }), [{ data, shape }], { golden: g });
   },
 );
+
+test("max of many columns, and in half precision", async () => {
+  await checkOp((x) => max(x, { axes: [0] }), [{ data: distinct(12_800), shape: [2, 6400] }]);
+  for (const axes of [[0], [1], [2]]) {
+    await checkOp((x) => max(x, { axes }), [{ data: distinct(120), shape: [5, 3, 8] }], { half: true });
+  }
+});
 
 test("max of a long run, split in two", async () => {
   await checkOp((x) => max(x), [{ data: distinct(3000), shape: [3000] }]);
