@@ -9,8 +9,11 @@ import { table } from "./table.mjs";
 import { median } from "./timing.mjs";
 
 const { Tensor } = lacuna;
-/** Of loss and of the norms of gradients; found in f32: 1e-6 and 1e-5. */
-const SAME = 1e-3;
+/**
+ * Relative, of loss and of the norms of gradients. The loss differs by 1e-6; gradients by as much as rounding is amplified on
+ * their way through fifty layers and norms over few values: PyTorch's own in f32 are 1.2e-2 away from its own in f64.
+ */
+const SAME = [1e-4, 5e-2];
 const BAR = 1;
 
 /** @typedef {{ name: string, x: readonly [number, number, number, number], classes: number, width: number,
@@ -114,9 +117,9 @@ await part(async ({ small, python }) => {
       try {
         const one = { ...stepOf(variant, both), x: /** @type {const} */ ([2, 64, 64, 3]), classes: 5, width: 0.125 };
         const [ours, theirs] = [await check(device, one), (await peer.ask({ do: "check", case: one })).samples];
-        const apart = Math.max(...ours.map((list, i) => relativeError(list, theirs[i])));
-        rows.push([`${variant}: loss and gradients apart by`, "f32", apart]);
-        if (!(apart <= SAME)) failures.push(`${variant}: not PyTorch's network: ${apart}`);
+        const apart = ours.map((list, i) => relativeError(list, theirs[i]));
+        rows.push([`${variant}: loss apart by, gradients by`, "f32", ...apart]);
+        if (!apart.every((v, i) => v <= SAME[i])) failures.push(`${variant}: not PyTorch's network: ${apart}`);
       } catch (error) {
         failures.push(`${variant}, check: ${firstLine(error)}`);
       }

@@ -41,7 +41,8 @@ await part(async ({ small }) => {
         losses.push(record.total);
         times.push(1000 * record.secondsPerStep);
       };
-      using _ = await train({ ...config, model }, { device, dataset: proceduralDataset(cities), onStep });
+      const trained = await train({ ...config, model }, { device, dataset: proceduralDataset(cities), onStep });
+      trained[Symbol.dispose]();
       curves[precision] = losses;
       milliseconds[precision] = times.slice(2).sort((a, b) => a - b)[Math.floor((times.length - 2) / 2)];
     } catch (error) {
