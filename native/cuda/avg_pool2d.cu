@@ -81,6 +81,7 @@ struct GradInput {
     for (uint32_t oy = v.begin; oy < v.end; oy++) {
       const T* from = dy + ((image + oy) * p.out_w + u.begin) * p.channels + static_cast<size_t>(piece) * N;
       float part[N] = {};
+#pragma unroll 2  // four at a time spill on sm_80
       for (uint32_t ox = u.begin; ox < u.end; ox++, from += p.channels) {
         const float across = share(ox, p.stride_w, p.pad_w, p.kernel_w, p.w);
         float value[N];

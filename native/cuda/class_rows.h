@@ -34,10 +34,14 @@ struct alignas(16) RowTile {
   float at[TILE * (K + 1)];
 };
 
-/** `count` neighbouring elements, of whole rows, from a 16-byte boundary into shared memory. */
+/** `count` neighbouring elements, of whole rows, into shared memory; one by one where x is no 16-byte boundary. */
 template <int K, class T>
 __device__ __forceinline__ void load_rows(const RowShape& shape, const T* x, unsigned count, RowTile<K>& tile) {
   constexpr int N = WIDE<T>, LOADS = (K + N - 1) / N;
+  if (reinterpret_cast<uintptr_t>(x) % 16 != 0) {  // the second of several units of an odd size
+    for (unsigned at = threadIdx.x; at < count; at += TILE) tile.at[shape.slot(at)] = to_float(x[at]);
+    return;
+  }
   Vec<T, N> loaded[LOADS] = {};
 #pragma unroll
   for (int i = 0; i < LOADS; i++) {

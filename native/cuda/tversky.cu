@@ -138,93 +138,30 @@ void sums_softmax(const SumParams& p, const Args& a) {
   each_sum(a, partials, p.units, parts, p.classes * 3, FirstChunk{a.out(0), p.chunks, p.classes * 3});
 }
 
-/**
- * How a block's threads walk through the elements of a unit, [rows, classes]: V neighbours at a time, with a step of whole
- * rows, so that element j of a thread's V always is of the same class. More classes than threads: in slices of them.
- */
-struct Walk {
-  size_t elements;     // of a unit
-  uint32_t classes, parts, slices;
-  uint32_t threads;    // that take part
-  size_t step;         // from one element of a thread to its next
-  size_t steps;        // of a thread through the unit
-  Walk(const Args& a, size_t units, size_t rows, uint32_t classes, int V) : elements(rows * classes), classes(classes) {
-    const bool narrow = classes <= BLOCK;
-    threads = narrow ? BLOCK / classes * classes : BLOCK;
-    step = narrow ? size_t{threads} * V : classes;
-    slices = narrow ? 1 : (classes + BLOCK - 1) / BLOCK;
-    steps = (elements + step - 1) / step;
-    parts = parts_of(a, units * slices, steps);
-  }
-  unsigned blocks(size_t units) const { return static_cast<unsigned>(units * slices * parts); }
-  __device__ size_t unit() const { return blockIdx.x / (parts * slices); }
-  __device__ uint32_t slice() const { return blockIdx.x / parts % slices; }
-  __device__ uint32_t part() const { return blockIdx.x % parts; }
-  /** A thread's first element in the unit; beyond it where the thread has none. */
-  template <int V>
-  __device__ size_t first() const {
-    const size_t at = size_t{slice()} * BLOCK + size_t{threadIdx.x} * V;
-    return threadIdx.x < threads && (classes <= BLOCK || at < classes) ? at : elements;
-  }
-};
 /** Elements of four classes' rows may be taken four at a time where units start at 16 bytes and end there. */
 inline bool in_fours(size_t rows, uint32_t classes) { return classes <= BLOCK && rows * classes % 4 == 0; }
 
+/** The labels and probabilities of V elements. */
 template <int V>
-struct SigmoidMemory {
-  float sums[3][BLOCK * V];
-};
-
-template <int V>
-__global__ void __launch_bounds__(BLOCK) sums_of_elements(Walk walk, uint32_t ignore, const float* logits,
-                                                          const uint32_t* labels, double* partials) {
-  auto& memory = shared<SigmoidMemory<V>>();
-  float hits[V] = {}, misses[V] = {}, counts[V] = {};
-  const size_t unit = walk.unit() * walk.elements, first = walk.first<V>();
-  if (first < walk.elements) {
-    for (size_t i = walk.part(); i < walk.steps; i += walk.parts) {
-      const size_t at = first + i * walk.step;
-      if (at >= walk.elements) break;
-      float z[V];
-      load_floats<V>(logits + unit + at, z);
-      const auto label = *reinterpret_cast<const Vec<uint32_t, V>*>(labels + unit + at);
+struct Elements {
+  const float* logits;
+  const uint32_t* labels;
+  uint32_t ignore;
+  __device__ __forceinline__ void operator()(size_t at, float (&p)[V], bool (&hit)[V]) const {
+    load_floats<V>(logits + at, p);
+    const auto label = *reinterpret_cast<const Vec<uint32_t, V>*>(labels + at);
 #pragma unroll
-      for (int j = 0; j < V; j++) {
-        const uint32_t y = label.v[j];
-        const float p = y != ignore && y < 2 ? sigmoid(z[j]) : 0.0f;
-        hits[j] += y == 1 ? p : 0.0f;
-        misses[j] += y == 1 ? 0.0f : p;
-        counts[j] += y == 1 && y != ignore ? 1.0f : 0.0f;
-      }
+    for (int j = 0; j < V; j++) {
+      const bool valid = label.v[j] != ignore && label.v[j] < 2;
+      p[j] = valid ? sigmoid(p[j]) : 0.0f;
+      hit[j] = valid && label.v[j] == 1;
     }
   }
-#pragma unroll
-  for (int j = 0; j < V; j++) {
-    const unsigned at = threadIdx.x * V + j;
-    memory.sums[0][at] = hits[j];
-    memory.sums[1][at] = misses[j];
-    memory.sums[2][at] = counts[j];
-  }
-  __syncthreads();
-  // class k of the slice is at k, k + classes, ...
-  const uint32_t base = walk.slice() * BLOCK;
-  const uint32_t here = walk.classes - base < BLOCK ? walk.classes - base : BLOCK;
-  const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, end = walk.threads * V;
-  const size_t to = (walk.unit() * walk.parts + walk.part()) * walk.classes + base;
-  for (uint32_t slot = warp; slot < here * 3; slot += BLOCK / 32) {
-    double sum = 0;
-    for (unsigned i = slot / 3 + lane * walk.classes; i < end; i += 32 * walk.classes) sum += memory.sums[slot % 3][i];
-    sum = warp_sum(sum);
-    if (lane == 0) partials[3 * to + slot] = sum;
-  }
-}
+};
 void sums_sigmoid(const SumParams& p, const Args& a) {
   const auto go = [&]<int V>(std::integral_constant<int, V>) {
-    const Walk walk(a, p.units, p.rows, p.classes, V);
-    auto* partials = a.scratch<double>(size_t{p.units} * walk.parts * p.classes * 3);
-    a.launch(sums_of_elements<V>, dim3(walk.blocks(p.units)), dim3(BLOCK), sizeof(SigmoidMemory<V>), walk, p.ignore,
-             a.in(0), a.in<uint32_t>(1), partials);
-    each_sum(a, partials, p.units, walk.parts, p.classes * 3, FirstChunk{a.out(0), p.chunks, p.classes * 3});
+    sum_elements<V>(a, p.units, p.rows, p.classes, Elements<V>{a.in(0), a.in<uint32_t>(1), p.ignore},
+                    FirstChunk{a.out(0), p.chunks, p.classes * 3});
   };
   if (in_fours(p.rows, p.classes)) {
     go(std::integral_constant<int, 4>{});

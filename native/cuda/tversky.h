@@ -85,6 +85,89 @@ struct Columns {
   }
 };
 
+/**
+ * How a block's threads walk through the elements of a unit, [rows, classes]: V neighbours at a time, with a step of whole
+ * rows, so that element j of a thread's V always is of the same class. More classes than threads: in slices of them.
+ */
+struct Walk {
+  size_t elements;     // of a unit
+  uint32_t classes, parts, slices;
+  uint32_t threads;    // that take part
+  size_t step;         // from one element of a thread to its next
+  size_t steps;        // of a thread through the unit
+  Walk(const Args& a, size_t units, size_t rows, uint32_t classes, int V) : elements(rows * classes), classes(classes) {
+    const bool narrow = classes <= BLOCK;
+    threads = narrow ? BLOCK / classes * classes : BLOCK;
+    step = narrow ? size_t{threads} * V : classes;
+    slices = narrow ? 1 : (classes + BLOCK - 1) / BLOCK;
+    steps = (elements + step - 1) / step;
+    parts = parts_of(a, units * slices, steps);
+  }
+  unsigned blocks(size_t units) const { return static_cast<unsigned>(units * slices * parts); }
+  __device__ size_t unit() const { return blockIdx.x / (parts * slices); }
+  __device__ uint32_t slice() const { return blockIdx.x / parts % slices; }
+  __device__ uint32_t part() const { return blockIdx.x % parts; }
+  /** A thread's first element in the unit; beyond it where the thread has none. */
+  template <int V>
+  __device__ size_t first() const {
+    const size_t at = size_t{slice()} * BLOCK + size_t{threadIdx.x} * V;
+    return threadIdx.x < threads && (classes <= BLOCK || at < classes) ? at : elements;
+  }
+};
+template <int V>
+struct ElementMemory {
+  float sums[3][BLOCK * V];
+};
+
+/** partials[unit, part, k, 3]; f(i, p, hit) gives the probabilities of V elements, 0 where ignored, and which are true. */
+template <int V, class F>
+__global__ void __launch_bounds__(BLOCK) sums_of_elements(Walk walk, F f, double* partials) {
+  auto& memory = shared<ElementMemory<V>>();
+  float hits[V] = {}, misses[V] = {}, counts[V] = {};
+  const size_t unit = walk.unit() * walk.elements, first = walk.first<V>();
+  if (first < walk.elements) {
+    for (size_t i = walk.part(); i < walk.steps; i += walk.parts) {
+      const size_t at = first + i * walk.step;
+      if (at >= walk.elements) break;
+      float p[V];
+      bool hit[V];
+      f(unit + at, p, hit);
+#pragma unroll
+      for (int j = 0; j < V; j++) {
+        hits[j] += hit[j] ? p[j] : 0.0f;
+        misses[j] += hit[j] ? 0.0f : p[j];
+        counts[j] += hit[j] ? 1.0f : 0.0f;
+      }
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < V; j++) {
+    const unsigned at = threadIdx.x * V + j;
+    memory.sums[0][at] = hits[j];
+    memory.sums[1][at] = misses[j];
+    memory.sums[2][at] = counts[j];
+  }
+  __syncthreads();
+  // class k of the slice is at k, k + classes, ...
+  const uint32_t base = walk.slice() * BLOCK;
+  const uint32_t here = walk.classes - base < BLOCK ? walk.classes - base : BLOCK;
+  const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, end = walk.threads * V;
+  const size_t to = (walk.unit() * walk.parts + walk.part()) * walk.classes + base;
+  for (uint32_t slot = warp; slot < here * 3; slot += BLOCK / 32) {
+    double sum = 0;
+    for (unsigned i = slot / 3 + lane * walk.classes; i < end; i += 32 * walk.classes) sum += memory.sums[slot % 3][i];
+    sum = warp_sum(sum);
+    if (lane == 0) partials[3 * to + slot] = sum;
+  }
+}
+template <int V, class F>
+void sum_elements(const Args& a, uint32_t units, size_t rows, uint32_t classes, F f, FirstChunk to) {
+  const Walk walk(a, units, rows, classes, V);
+  auto* partials = a.scratch<double>(size_t{units} * walk.parts * classes * 3);
+  a.launch(sums_of_elements<V, F>, dim3(walk.blocks(units)), dim3(BLOCK), sizeof(ElementMemory<V>), walk, f, partials);
+  each_sum(a, partials, units, walk.parts, classes * 3, to);
+}
+
 /** 1 / (1 + e^-z), finite for every z. */
 __device__ __forceinline__ float sigmoid(float z) {
   const float e = expf(-fabsf(z));

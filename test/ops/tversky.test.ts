@@ -78,6 +78,10 @@ describe("tversky", () => {
     [[70, 3], { reduce: "image" }],
     [[3, 2, 3, 256], { reduce: "image", average: "micro" }],
     [[1, 40, 40, 3], { gamma: 4 / 3 }],
+    [[300, 16], {}],
+    [[131, 24], {}],
+    [[2, 65, 30], { reduce: "image" }],
+    [[2, 1030], {}],
   ];
   test.each(shapes)("shape %j, %j", async (shape, options) => {
     await checkOp(
@@ -318,6 +322,8 @@ describe("tversky with upsample", () => {
     [[1, 1, 6, 1], [4, 13], {}],
     [[2, 7, 1, 5], [8, 3], { classWeights: [1, 0, 2, 1, 0.5] }],
     [[1, 2, 3, 70], [5, 6], { classes: [1, 4, 69] }],
+    [[1, 2, 3, 28], [5, 300], {}], // wider than a block of the CUDA kernels, and no multiple of it
+    [[1, 10, 36, 3], [40, 140], { reduce: "image" }],
     [[2, 17, 9, 4], [33, 100], { reduce: "image", average: "micro" }],
     [[2, 3, 4, 1], [12, 9], { mode: "binary", reduce: "image", gamma: 4 / 3 }],
     [[2, 3, 4, 3], [7, 16], { mode: "multilabel" }],

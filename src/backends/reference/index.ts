@@ -76,8 +76,9 @@ export class ReferenceBackend implements Backend {
   get stats(): BackendStats {
     return { live: this.#slots.size, submits: this.#stats.dispatches, ...this.#stats };
   }
-  supports(): boolean {
-    return true;
+  /** f16 in name: it computes in f64 whatever the type. bf16 is CUDA's. */
+  supports(dtype: DType): boolean {
+    return dtype !== "bf16";
   }
   alloc(elements: number, dtype: DType): Slot {
     const memory =
