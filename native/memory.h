@@ -22,6 +22,7 @@ struct Segments {
   std::function<void*(size_t)> obtain;  // null where there is no more
   /** Nothing uses the segment any more but commands that were given before; where `idle`, not even those. */
   std::function<void(void*, bool idle)> release;
+  bool kept = false;  // until the pool goes: a graph that is replayed uses them again when every block is free
 };
 
 /**
@@ -80,7 +81,8 @@ class Pool {
     // At the end of a step all is idle, and more of it than was ever used: blocks do not fill their segments. Without the
     // quarter a segment would go back each time, and its pages be touched anew in the next step.
     const auto segment = segments_.find(block);
-    if (segment != segments_.end() && segment->second == size && reserved_ - used_ > most_used_ + most_used_ / 4) drop(segment);
+    const bool whole = segment != segments_.end() && segment->second == size;
+    if (whole && !source_.kept && reserved_ - used_ > most_used_ + most_used_ / 4) drop(segment);
   }
 
   /** Gives every segment without a block in use back to the system. */

@@ -60,7 +60,10 @@ tests(["test/ops", "test/optim.test.ts", "test/native.test.ts"], {
 
 build("build/host-asan", ["LACUNA_ASAN", "LACUNA_HOST"], "addon", "host_test");
 step("ctest", ["--test-dir", "build/host-asan", "--output-on-failure"], options);
-tests(["test/ops", "test/cuda", "test/capture.test.ts", "test/native.test.ts"], {
-  LACUNA_HOST_ADDON: join(root, "build/host-asan/lacuna.node"),
-  LACUNA_TEST_BACKENDS: "reference,host",
-});
+tests(
+  ["test/ops", "test/cuda_tensor.test.ts", "test/cuda_hopper.test.ts", "test/capture.test.ts", "test/native.test.ts"],
+  {
+    LACUNA_HOST_ADDON: join(root, "build/host-asan/lacuna.node"),
+    LACUNA_TEST_BACKENDS: "reference,host",
+  },
+);

@@ -172,7 +172,7 @@ class CudaDevice final : public Device, private Context {
   void begin_capture() override {
     if (capturing_) throw DeviceException("argument", "a capture is under way");
     auto graph = std::make_unique<Graph>();
-    graph->pool = new_pool();
+    graph->pool = new_pool(true);
     check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "begin capture");
     capturing_ = std::move(graph);
   }
@@ -267,9 +267,9 @@ class CudaDevice final : public Device, private Context {
 
   // Memory
 
-  std::shared_ptr<Pool> new_pool() {
+  std::shared_ptr<Pool> new_pool(bool of_graph = false) {
     return std::make_shared<Pool>(Segments{ALIGNMENT, LARGEST_SEGMENT, [this](size_t size) { return obtain(size); },
-                                           [this](void* memory, bool) { retired_.push_back(memory); }});
+                                           [this](void* memory, bool) { retired_.push_back(memory); }, of_graph});
   }
   /** A segment, at once: from a stream of its own, as the other may be captured. */
   void* obtain(size_t size) {
