@@ -128,10 +128,10 @@ describe("lacuna", () => {
     const { code, stdout } = await lacuna(["devices", "--json"]);
     expect(code).toBe(0);
     const reports = JSON.parse(stdout) as { name: string; available: boolean; chosen?: string }[];
-    expect(reports.map((r) => r.name)).toEqual(["webgpu", "cpu", "reference"]);
+    expect(reports.map((r) => r.name)).toEqual(["cuda", "webgpu", "cpu", "reference"]);
     expect(reports.filter((r) => r.chosen)).toHaveLength(1);
-    expect(reports[2]!.available).toBe(true);
-    expect((await lacuna(["devices"])).stdout).toMatch(/^webgpu .+(\n.+)*\ncpu .+(\n.+)*\nreference /);
+    expect(reports[3]!.available).toBe(true);
+    expect((await lacuna(["devices"])).stdout).toMatch(/^cuda .+(\n.+)*\nwebgpu .+(\n.+)*\ncpu .+(\n.+)*\nreference /);
   });
 
   it("reads YAML and JSON, flags over files and --set over both", async () => {
@@ -217,7 +217,7 @@ describe.skipIf(!existsSync(main))("the built command line", () => {
     expect(statSync(main).isFile()).toBe(true);
     const devices = run("devices", "--json");
     expect([devices.status, devices.signal]).toEqual([0, null]);
-    expect(JSON.parse(devices.stdout)).toHaveLength(3);
+    expect(JSON.parse(devices.stdout)).toHaveLength(4);
     const wrong = run("train", "--nonsense");
     expect([wrong.status, wrong.stdout]).toEqual([2, ""]);
     expect(wrong.stderr).toMatch(/^lacuna: .*nonsense.*\nhint: .*\n$/);
