@@ -91,7 +91,7 @@ void device(float value) {
   const int fill = device->kernel("fill.constant");
   constexpr size_t COUNT = 300000, BYTES = COUNT * 4;
   for (int round = 0; round < 10; round++) {
-    const uint64_t a = device->alloc(BYTES), b = device->alloc(BYTES);
+    const uint64_t a = device->alloc(BYTES, lacuna::Type::f32), b = device->alloc(BYTES, lacuna::Type::f32);
     struct {
       uint32_t count;
       float value;
@@ -100,7 +100,7 @@ void device(float value) {
     device->run(fill, &view_a, 1, &params, sizeof(params));
     device->copy(view_a, view_b);
     device->free(a);
-    const uint64_t c = device->alloc(BYTES);
+    const uint64_t c = device->alloc(BYTES, lacuna::Type::f32);
     device->write({c, 0, sizeof(params)}, &params);
     std::vector<float> data(COUNT);
     std::unique_ptr<lacuna::Device::Pending> pending(device->read(view_b, data.data()));
