@@ -30,7 +30,6 @@ export function capture<T>(device: Backend, step: () => T): CapturedStep<T> {
   const recording = new Recording(device);
   const once = () => withoutScope(() => scope(step));
   const { graph, values } = device.graphs ? asGraph(device.graphs, recording, once) : { graph: null, values: once() };
-  if ((values as unknown) instanceof Promise) throw new ScopeError("capture: the step must not be async");
   let open = true;
   return {
     values,

@@ -44,7 +44,8 @@ export interface DeepLabV3PlusOptions {
   readonly seed?: number;
   /**
    * What the maps between its layers are stored as: "f32" (default), or "bf16" (CUDA), with sums, statistics, weights and
-   * logits in f32. "tf32" is "f32" whose products the device may round to 10 bits: from then on all of that device's.
+   * logits in f32. "tf32" (CUDA) is "f32" whose products are rounded to 10 bits on the way in. That is a setting of the
+   * device: the model made last decides.
    */
   readonly precision?: Precision;
   /** Normalisation after ASPP's image pooling; "group" trains on batches of one image. Default "batch", as published. */

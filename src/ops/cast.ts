@@ -38,14 +38,18 @@ const isDirect = (key: string): key is keyof typeof kernels => key in kernels;
  * The gradient passes between float types. @throws DTypeError where the device does not have the type
  */
 export function cast(x: Tensor, dtype: DType): Tensor {
-  if (x.dtype === dtype) return differentiable([x], [], x.alias(), (dy) => [dy]);
-  const key = `${x.dtype} ${dtype}`;
-  if (!isDirect(key)) {
-    if (x.dtype === "f32" || dtype === "f32")
-      throw new ArgumentError("cast", `no way from ${x.dtype} to ${dtype}`, { x: x.spec });
-    return scope(() => cast(cast(x, "f32"), dtype)); // halves to and from the integers
-  }
-  const [y] = run(kernels[key], [x], [{ shape: x.shape, dtype }], { count: x.size });
   const from = x.dtype;
-  return isFloat(from) && isFloat(dtype) ? differentiable([x], [], y, (dy) => [cast(dy, from)]) : y;
+  const y = converted(x, dtype);
+  if (from !== dtype && !(isFloat(from) && isFloat(dtype))) return y;
+  return differentiable([x], [], y, (dy) => [converted(dy, from)]);
+}
+
+/** @internal The values in another type, for an op whose own gradient rule knows of it. */
+export function converted(x: Tensor, dtype: DType): Tensor {
+  if (x.dtype === dtype) return x.alias();
+  const key = `${x.dtype} ${dtype}`;
+  if (isDirect(key)) return run(kernels[key], [x], [{ shape: x.shape, dtype }], { count: x.size })[0];
+  if (x.dtype === "f32" || dtype === "f32")
+    throw new ArgumentError("cast", `no way from ${x.dtype} to ${dtype}`, { x: x.spec });
+  return scope(() => converted(converted(x, "f32"), dtype)); // halves to and from the integers
 }

@@ -3,7 +3,7 @@ import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
 import { defineKernel, linear, type ParamsOf } from "../kernel.js";
 import { type DType, isFloat, type Spec, sizeOf } from "../shape.js";
 import { batchParts, run, scope, type Tensor } from "../tensor.js";
-import { cast } from "./cast.js";
+import { converted } from "./cast.js";
 import { add } from "./elementwise.js";
 
 const geometry = {
@@ -144,7 +144,7 @@ export function conv2d(x: Tensor, w: Tensor, options: Conv2dOptions = {}): Tenso
   const { spec: xSpec } = x;
   const { spec: wSpec } = w;
   return scope(() => {
-    const [wHere, biasHere] = [cast(w, x.dtype), bias && cast(bias, x.dtype)];
+    const [wHere, biasHere] = [converted(w, x.dtype), bias && converted(bias, x.dtype)];
     const y = convolve(p, x, wHere, biasHere);
     const saved = [...(wantsX ? [wHere] : []), ...(wantsW ? [x] : [])];
     return differentiable(inputs, saved, y, (dy, kept) => [
