@@ -98,6 +98,7 @@ struct GradInput {
 };
 
 constexpr unsigned ACROSS = 32, DOWN = 8, GROUP = 8;
+constexpr unsigned MOST_DEEP = 65535;  // blocks along the z axis of a grid
 
 template <int N>
 struct Meeting {
@@ -107,14 +108,16 @@ struct Meeting {
 /** partials[item, split, c]: the sum of a share of the rows of a chunk; item is image and chunk. */
 template <class T, int N>
 __global__ void __launch_bounds__(ACROSS* DOWN) sum_rows(Chunks p, const T* x, float* partials, uint32_t splits) {
-  const uint32_t piece = blockIdx.x * ACROSS + threadIdx.x, split = blockIdx.y, item = blockIdx.z;
-  const uint32_t first = item % p.chunks * p.chunk_rows, last = min(first + p.chunk_rows, p.rows);
+  auto& memory = shared<Meeting<N>>();
+  const uint32_t piece = blockIdx.x * ACROSS + threadIdx.x, split = blockIdx.y;
+  const bool inside = piece * N < p.channels;
   const uint32_t share = (p.chunk_rows + splits - 1) / splits;
-  const uint32_t begin = min(first + split * share, last), end = min(begin + share, last);
-  float sum[N] = {};
-  if (piece * N < p.channels) {
+  for (uint32_t item = blockIdx.z; item < p.images * p.chunks; item += gridDim.z) {
+    const uint32_t first = item % p.chunks * p.chunk_rows, last = min(first + p.chunk_rows, p.rows);
+    const uint32_t begin = min(first + split * share, last), end = min(begin + share, last);
+    float sum[N] = {};
     const T* from = x + static_cast<size_t>(item / p.chunks) * p.rows * p.channels + static_cast<size_t>(piece) * N;
-    for (uint32_t row = begin + threadIdx.y; row < end; row += GROUP * DOWN) {
+    for (uint32_t row = begin + threadIdx.y; inside && row < end; row += GROUP * DOWN) {
       float group[N] = {};
 #pragma unroll
       for (unsigned n = 0; n < GROUP; n++) {
@@ -128,20 +131,21 @@ __global__ void __launch_bounds__(ACROSS* DOWN) sum_rows(Chunks p, const T* x, f
 #pragma unroll
       for (int k = 0; k < N; k++) sum[k] += group[k];
     }
+#pragma unroll
+    for (int k = 0; k < N; k++) memory.sums[threadIdx.y][threadIdx.x][k] = sum[k];
+    __syncthreads();
+    if (threadIdx.y == 0 && inside) {
+#pragma unroll
+      for (unsigned other = 1; other < DOWN; other++) {
+#pragma unroll
+        for (int k = 0; k < N; k++) sum[k] += memory.sums[other][threadIdx.x][k];
+      }
+      float* to = partials + (static_cast<size_t>(item) * splits + split) * p.channels + piece * N;
+#pragma unroll
+      for (int k = 0; k < N; k++) to[k] = sum[k];
+    }
+    __syncthreads();  // the next item's sums come into the same place
   }
-  auto& memory = shared<Meeting<N>>();
-#pragma unroll
-  for (int k = 0; k < N; k++) memory.sums[threadIdx.y][threadIdx.x][k] = sum[k];
-  __syncthreads();
-  if (threadIdx.y > 0 || piece * N >= p.channels) return;
-#pragma unroll
-  for (unsigned other = 1; other < DOWN; other++) {
-#pragma unroll
-    for (int k = 0; k < N; k++) sum[k] += memory.sums[other][threadIdx.x][k];
-  }
-  float* to = partials + (static_cast<size_t>(item) * splits + split) * p.channels + piece * N;
-#pragma unroll
-  for (int k = 0; k < N; k++) to[k] = sum[k];
 }
 
 /** y[o, c] = factor * sum over i of x[o, i, c], in f64. */
@@ -174,26 +178,10 @@ struct Repeat {
 };
 
 void forward(const Params& p, const Args& a) {
-  in_pieces(
-      a.out_type(0), p.channels,
-      [&](auto t, auto n) {
-        using T = decltype(t);
-        constexpr int N = decltype(n)::value;
-        each_pixel(a, static_cast<size_t>(p.images) * p.out_h, p.out_w, p.channels / N,
-                   Forward<T, N>{p, a.in<T>(0), a.out<T>(0)});
-      },
-      a.in<void>(0), a.out<void>(0));
+  map_pixels<Forward>(a, p, static_cast<size_t>(p.images) * p.out_h, p.out_w);
 }
 void grad_input(const Params& p, const Args& a) {
-  in_pieces(
-      a.out_type(0), p.channels,
-      [&](auto t, auto n) {
-        using T = decltype(t);
-        constexpr int N = decltype(n)::value;
-        each_pixel(a, static_cast<size_t>(p.images) * p.h, p.w, p.channels / N,
-                   GradInput<T, N>{p, a.in<T>(0), a.out<T>(0)});
-      },
-      a.in<void>(0), a.out<void>(0));
+  map_pixels<GradInput>(a, p, static_cast<size_t>(p.images) * p.h, p.w);
 }
 
 void sum_chunks(const Chunks& p, const Args& a) {
@@ -208,12 +196,8 @@ void sum_chunks(const Chunks& p, const Args& a) {
         const uint32_t wanted = ceil_div(static_cast<size_t>(a.multiprocessors()) * 2, static_cast<size_t>(items) * across);
         const uint32_t splits = wanted < most ? wanted : most;
         float* partials = splits > 1 ? a.scratch(static_cast<size_t>(items) * splits * p.channels) : a.out(0);
-        for (uint32_t first = 0; first < items; first += 65535 / p.chunks * p.chunks) {  // the z axis of a grid ends there
-          const uint32_t some = items - first < 65535 / p.chunks * p.chunks ? items - first : 65535 / p.chunks * p.chunks;
-          a.launch(sum_rows<T, N>, dim3(across, splits, some), dim3(ACROSS, DOWN), sizeof(Meeting<N>), p,
-                   a.in<T>(0) + static_cast<size_t>(first / p.chunks) * p.rows * p.channels,
-                   partials + static_cast<size_t>(first) * splits * p.channels, splits);
-        }
+        a.launch(sum_rows<T, N>, dim3(across, splits, items < MOST_DEEP ? items : MOST_DEEP), dim3(ACROSS, DOWN),
+                 sizeof(Meeting<N>), p, a.in<T>(0), partials, splits);
         if (splits > 1) {
           each(a, static_cast<size_t>(items) * p.channels, Combine<float>{partials, a.out(0), splits, p.channels, 1.0});
         }
@@ -227,16 +211,7 @@ void finish_mean(const Finish& p, const Args& a) {
          Combine<T>{a.in(0), a.out<T>(0), p.chunks, p.channels, 1.0 / p.rows});
   });
 }
-void spread_mean(const Spread& p, const Args& a) {
-  in_pieces(
-      a.out_type(0), p.channels,
-      [&](auto t, auto n) {
-        using T = decltype(t);
-        constexpr int N = decltype(n)::value;
-        each_pixel(a, p.images, p.rows, p.channels / N, Repeat<T, N>{p, a.in<T>(0), a.out<T>(0)});
-      },
-      a.in<void>(0), a.out<void>(0));
-}
+void spread_mean(const Spread& p, const Args& a) { map_pixels<Repeat>(a, p, p.images, p.rows); }
 
 const Register kernels[] = {
     {"avg_pool2d.forward", 1, 1, forward},

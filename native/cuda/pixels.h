@@ -47,4 +47,17 @@ void in_pieces(Type type, uint32_t channels, F&& f, const P*... addresses) {
   });
 }
 
+/** F<T, N>{p, x, y} is called for every pixel of y: `rows` by `columns`, of p's channels, all of one type. */
+template <template <class, int> class F, class P>
+void map_pixels(const Args& a, const P& p, size_t rows, uint32_t columns) {
+  in_pieces(
+      a.out_type(0), p.channels,
+      [&](auto t, auto n) {
+        using T = decltype(t);
+        constexpr int N = decltype(n)::value;
+        each_pixel(a, rows, columns, p.channels / N, F<T, N>{p, a.in<T>(0), a.out<T>(0)});
+      },
+      a.in<void>(0), a.out<void>(0));
+}
+
 }  // namespace lacuna::cuda

@@ -87,26 +87,9 @@ struct GradAxis {
 };
 
 void forward(const Forward& p, const Args& a) {
-  in_pieces(
-      a.out_type(0), p.channels,
-      [&](auto t, auto n) {
-        using T = decltype(t);
-        constexpr int N = decltype(n)::value;
-        each_pixel(a, static_cast<size_t>(p.images) * p.out_h, p.out_w, p.channels / N,
-                   Interpolate<T, N>{p, a.in<T>(0), a.out<T>(0)});
-      },
-      a.in<void>(0), a.out<void>(0));
+  map_pixels<Interpolate>(a, p, static_cast<size_t>(p.images) * p.out_h, p.out_w);
 }
-void grad_axis(const Axis& p, const Args& a) {
-  in_pieces(
-      a.out_type(0), p.channels,
-      [&](auto t, auto n) {
-        using T = decltype(t);
-        constexpr int N = decltype(n)::value;
-        each_pixel(a, p.outer, p.size, p.channels / N, GradAxis<T, N>{p, a.in<T>(0), a.out<T>(0)});
-      },
-      a.in<void>(0), a.out<void>(0));
-}
+void grad_axis(const Axis& p, const Args& a) { map_pixels<GradAxis>(a, p, p.outer, p.size); }
 
 const Register kernels[] = {
     {"resize_bilinear.forward", 1, 1, forward},

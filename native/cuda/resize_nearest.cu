@@ -57,26 +57,10 @@ struct GradInput {
 };
 
 void forward(const Params& p, const Args& a) {
-  in_pieces(
-      a.out_type(0), p.channels,
-      [&](auto t, auto n) {
-        using T = decltype(t);
-        constexpr int N = decltype(n)::value;
-        each_pixel(a, static_cast<size_t>(p.images) * p.out_h, p.out_w, p.channels / N,
-                   Forward<T, N>{p, a.in<T>(0), a.out<T>(0)});
-      },
-      a.in<void>(0), a.out<void>(0));
+  map_pixels<Forward>(a, p, static_cast<size_t>(p.images) * p.out_h, p.out_w);
 }
 void grad_input(const Params& p, const Args& a) {
-  in_pieces(
-      a.out_type(0), p.channels,
-      [&](auto t, auto n) {
-        using T = decltype(t);
-        constexpr int N = decltype(n)::value;
-        each_pixel(a, static_cast<size_t>(p.images) * p.h, p.w, p.channels / N,
-                   GradInput<T, N>{p, a.in<T>(0), a.out<T>(0)});
-      },
-      a.in<void>(0), a.out<void>(0));
+  map_pixels<GradInput>(a, p, static_cast<size_t>(p.images) * p.h, p.w);
 }
 
 const Register kernels[] = {
