@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(TILE, K <= 8 ? 8 : 4)
     }
     __syncthreads();
   }
-  memory.columns.add_up(misses, classes, partials + static_cast<size_t>(blockIdx.x) * classes * 3);
+  memory.columns.add_up(misses, classes, memory.tile.at, partials + static_cast<size_t>(blockIdx.x) * classes * 3);
 }
 
 struct WarpSumsMemory {

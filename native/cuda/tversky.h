@@ -59,23 +59,25 @@ inline uint32_t parts_of(const Args& a, size_t units, size_t tiles) {
 
 /**
  * A thread's sums of TP and of true pixels by class: it has one label a pixel, so they are its column of shared memory,
- * not registers. Those of FP, one a class and pixel, are registers.
+ * not registers. Those of FP, one a class and pixel, are registers; at the end they take the place of the tile, as 32 classes
+ * would else have more than the 64 KB of an sm_75.
  */
 template <int K>
 struct Columns {
-  float hits[K][TILE], counts[K][TILE], misses[K][TILE];
+  float hits[K][TILE], counts[K][TILE];
   __device__ __forceinline__ void clear() {
 #pragma unroll
     for (int k = 0; k < K; k++) hits[k][threadIdx.x] = counts[k][threadIdx.x] = 0.0f;
   }
-  /** partials[k, 3] = the sums over the block's threads. */
-  __device__ __forceinline__ void add_up(const float (&miss)[K], uint32_t classes, double* partials) {
+  /** partials[k, 3] = the sums over the block's threads. `misses`: K TILE floats of shared memory that nobody needs any more. */
+  __device__ __forceinline__ void add_up(const float (&miss)[K], uint32_t classes, float* misses, double* partials) {
+    __syncthreads();
 #pragma unroll
-    for (int k = 0; k < K; k++) misses[k][threadIdx.x] = miss[k];
+    for (int k = 0; k < K; k++) misses[k * TILE + threadIdx.x] = miss[k];
     __syncthreads();
     const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     for (uint32_t slot = warp; slot < classes * 3; slot += WARPS) {
-      const float* column = slot % 3 == 0 ? hits[slot / 3] : slot % 3 == 1 ? misses[slot / 3] : counts[slot / 3];
+      const float* column = slot % 3 == 0 ? hits[slot / 3] : slot % 3 == 1 ? misses + slot / 3 * TILE : counts[slot / 3];
       double sum = 0;
 #pragma unroll
       for (unsigned i = 0; i < WARPS; i++) sum += column[i * 32 + lane];

@@ -284,7 +284,7 @@ __global__ void __launch_bounds__(TILE, K <= 8 ? 8 : 3)
     memory.columns.hits[label][threadIdx.x] += own * scale;
     memory.columns.counts[label][threadIdx.x] += 1;
   }
-  memory.columns.add_up(misses, classes, partials + static_cast<size_t>(blockIdx.x) * classes * 3);
+  memory.columns.add_up(misses, classes, memory.row.at, partials + static_cast<size_t>(blockIdx.x) * classes * 3);
 }
 
 /** Probability and label of one element (V = 1) of the large map. */
