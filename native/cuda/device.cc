@@ -273,6 +273,7 @@ class CudaDevice final : public Device, private Context {
   }
   /** A segment, at once: from a stream of its own, as the other may be captured. */
   void* obtain(size_t size) {
+    release_retired();  // else what pools gave up would stay until somebody waits
     void* memory = nullptr;
     if (cudaMallocFromPoolAsync(&memory, size, cuda_pool_, memory_stream_) != cudaSuccess) {
       cudaGetLastError();
