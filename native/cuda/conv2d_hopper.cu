@@ -448,10 +448,17 @@ __global__ void __launch_bounds__(CONSUMER_THREADS) add_slots(const WeightProble
 
 // The launchers
 
+/** Was its code compiled? For sm_90 without the a it would trap. */
+#if defined(LACUNA_HOST) || defined(LACUNA_SM90A)
+constexpr bool COMPILED = true;
+#else
+constexpr bool COMPILED = false;
+#endif
+
 /** Whether this path is for the card, the type and the shape. */
 bool suits(const Args& a, const Geometry& p, Type type) {
   constexpr uint64_t MOST = uint64_t{1} << 30;  // coordinates are 32-bit integers, with room to step over the edge
-  return a.context.capability == 90 && type == Type::bf16 && p.groups == 1 && p.cin % 8 == 0 && p.cout % 8 == 0 &&
+  return COMPILED && a.context.capability == 90 && type == Type::bf16 && p.groups == 1 && p.cin % 8 == 0 && p.cout % 8 == 0 &&
          p.stride_h <= 8 && p.stride_w <= 8 && uint64_t{p.n} * p.height * p.width < MOST &&
          uint64_t{p.n} * p.out_height * p.out_width < MOST && p.cin < MOST && p.cout < MOST && p.pad_top < MOST &&
          p.pad_left < MOST && uint64_t{p.kh} * p.dilation_h < MOST && uint64_t{p.kw} * p.dilation_w < MOST &&
