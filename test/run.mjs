@@ -38,12 +38,21 @@ function cpu() {
 function host() {
   const folder = join(root, "build/host");
   const cmake = (...args) => spawnSync("cmake", args, { cwd: root, encoding: "utf8" });
+  if (process.platform !== "linux") return "skipped: it is built on Linux";
   if (cmake("--version").status !== 0) return "skipped: no CMake was found";
   const configured = cmake("-S", ".", "-B", folder, "-DLACUNA_HOST=ON", "-DCMAKE_BUILD_TYPE=Release", "-Wno-dev");
-  const { status, stdout, stderr } =
-    configured.status === 0
-      ? cmake("--build", folder, "--target", "addon", "--parallel", `${availableParallelism()}`)
-      : configured;
+  if (configured.status !== 0) {
+    const reason = configured.stderr.split("\n").find((line) => line.trim() !== "") ?? "no reason given";
+    return `skipped: CMake finds no compiler that does (${reason})`;
+  }
+  const { status, stdout, stderr } = cmake(
+    "--build",
+    folder,
+    "--target",
+    "addon",
+    "--parallel",
+    `${availableParallelism()}`,
+  );
   if (status !== 0) {
     console.error(`${stdout}\n${stderr}`);
     process.exit(1);
