@@ -22,10 +22,10 @@ case is compared with the float64 reference first, at a smaller size where that 
   --size SIZE      small or full (default: full; small on software adapters and the reference)
   --filter REGEX   cases whose name matches
   --rounds N       of which the spread is the noise (default 3)
-  --seconds N      of each round, whole seconds at least (default 1; 0: three runs)
+  --seconds N      of each round, and three runs at least (default 1; 0: one run)
   --kernels        GPU time of each kernel, on WebGPU adapters with timestamps
   --json FILE      writes machine, peaks and rows
-  --compare FILE   ratios to the rows of an earlier --json; exits with ${EXIT.slower} where a case became slower beyond the noise
+  --compare FILE   ratios to an earlier --json of the same machine; exits with ${EXIT.slower} where a case became slower beyond the noise
 
 GFLOP/s counts convolutions and matrix products (two for a multiply-add, none on padding). GB/s counts each operand and
 result once, in whole steps those of each kernel. Shares are of this adapter's own peaks, measured in the same run.`,
@@ -73,7 +73,8 @@ result once, in whole steps those of each kernel. Shares are of this adapter's o
         else if (outcome === "refused" && code === EXIT.ok) code = EXIT.device;
       }
     }
-    say(checkedLine(rows));
+    for (const line of checkedLines(rows)) say(line);
+    if (options.kernels && !rows.some((row) => row.kernels)) say("no adapter here has timestamps for --kernels");
     if (options.json)
       await writeFile(options.json, `${JSON.stringify({ head: { ...where, backends }, rows }, null, 1)}\n`);
     if (!before) return code;
@@ -172,13 +173,12 @@ function rowLines(row: Row): string[] {
 }
 
 /** Which cases the reference could not check at their own size. */
-function checkedLine(rows: readonly Row[]): string {
+function checkedLines(rows: readonly Row[]): string[] {
   const smaller = new Map<string, string>();
   for (const { case: name, checkedAs } of rows) if (checkedAs && checkedAs !== name) smaller.set(name, checkedAs);
-  if (smaller.size === 0) return "";
-  return ["", "checked at a smaller size:", ...[...smaller].map(([name, as]) => `  ${name.padEnd(44)}  as ${as}`)].join(
-    "\n",
-  );
+  if (smaller.size === 0) return [];
+  const lines = [...smaller].map(([name, as]) => `  ${name.padEnd(44)}  as ${as}`);
+  return ["", "checked at a smaller size:", ...lines];
 }
 
 function comparisonLines(compared: readonly Comparison[]): string[] {

@@ -171,5 +171,5 @@ async function kernelTimes(one: Case): Promise<readonly KernelTime[] | null> {
   scope(() => void f()); // the first run compiles
   if (!(await device.kernelTimes())) return null;
   scope(() => void f());
-  return device.kernelTimes();
+  return await device.kernelTimes(); // before the device is disposed of
 }
