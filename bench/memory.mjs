@@ -1,12 +1,12 @@
 // Prints how far a few training steps raise a fresh process's peak memory, as JSON. Started by peers.mjs:
 // node --expose-gc memory.mjs DEVICE THREADS CASE
 import { readFileSync, writeFileSync } from "node:fs";
+import { casesOf } from "../dist/cli/bench/cases.js";
+import { prepare } from "../dist/cli/bench/prepare.js";
 import { open, scope } from "../dist/index.js";
-import { cases } from "./cases.mjs";
-import { prepareStep } from "./lacuna.mjs";
 
 const [, , backend, threads, name] = process.argv;
-const one = cases.find((candidate) => candidate.name === name);
+const one = casesOf("full").find((candidate) => candidate.name === name);
 if (one?.op !== "step") throw new Error(`memory.mjs: there is no step called "${name}"`);
 
 await steps({ ...one, x: [2, 32, 32, 3], width: 0.125 }, 1); // libraries loaded, code compiled
@@ -16,11 +16,11 @@ const deviceBytes = await steps(one, 3);
 const highest = peak();
 console.log(JSON.stringify({ bytes: highest - before, process: highest, deviceBytes }));
 
-/** @param {import("./cases.mjs").Step} of @param {number} count */
+/** @param {import("../dist/cli/bench/cases.js").Step} of @param {number} count */
 async function steps(of, count) {
   const device = await open(/** @type {any} */ (backend), { threads: Number(threads) });
   try {
-    const { run } = prepareStep(device, of);
+    const { run } = prepare(device, of);
     globalThis.gc?.(); // the host's copies of the first weights are not the step's
     for (let i = 0; i < count; i++) {
       scope(run.step);

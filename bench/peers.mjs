@@ -1,15 +1,18 @@
 // npm run bench:peers -- [--filter RE] [--device NAME] [--python PATH] [--json FILE] …: lacuna and PyTorch on the same
 // work, in turns, so that whatever else the machine does meets both. Ratios are PyTorch's time over ours.
-import { execFile, execFileSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import { cpus, loadavg } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
-import { MissingKernelError, open, scope } from "../dist/index.js";
-import { cases, directionsOf } from "./cases.mjs";
-import { prepare } from "./lacuna.mjs";
+import { casesOf, directionsOf } from "../dist/cli/bench/cases.js";
+import { machine } from "../dist/cli/bench/machine.js";
+import { toleranceOf } from "../dist/cli/bench/measure.js";
+import { prepare } from "../dist/cli/bench/prepare.js";
+import { median, quantile, time, withBackward } from "../dist/cli/bench/timing.js";
+import { disagreement } from "../dist/cli/bench/values.js";
+import { MissingKernelError, open } from "../dist/index.js";
+import { barsOf } from "./bars.mjs";
 import { PyTorch } from "./pytorch.mjs";
-import { relativeError } from "./values.mjs";
 
 const USAGE = `npm run bench:peers -- [options]
   --filter RE      cases whose name matches
@@ -22,13 +25,11 @@ const USAGE = `npm run bench:peers -- [options]
   --no-memory      leaves out the peak memory of the steps
   --json FILE      writes head and rows`;
 
-/** Largest relative error of a sample. Found: 3e-6 and 1e-6; f32 in two orders of summation. */
-const TOLERANCE = { op: 1e-5, step: 1e-3 };
 const REPETITIONS = 7;
 /** Between turns: the other side's threads spin for a while before they sleep. */
 const PAUSE_MS = 30;
 
-/** @typedef {import("./cases.mjs").Case} Case */
+/** @typedef {import("../dist/cli/bench/cases.js").Case} Case */
 /** @typedef {import("../dist/index.js").Device} Device */
 /** @typedef {{ filter: RegExp, device: any, python: string, threads: number, rounds: number, seconds: number,
  *   channelsLast: boolean, memory: boolean, json: string | undefined }} Options */
@@ -77,26 +78,7 @@ async function startPeer({ python, threads, channelsLast }) {
 
 /** @param {Options} options @param {any} about */
 function headOf({ threads, device }, about) {
-  const git = (/** @type {string[]} */ ...args) => {
-    try {
-      return execFileSync("git", args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
-    } catch {
-      return "";
-    }
-  };
-  const commit = git("rev-parse", "--short", "HEAD") + (git("status", "--porcelain") ? " and changes" : "");
-  const date = new Date().toISOString();
-  return {
-    date,
-    cpu: cpus()[0].model,
-    cores: cpus().length,
-    threads,
-    load: loadavg()[0],
-    device,
-    torch: about,
-    node: process.version,
-    commit,
-  };
+  return { ...machine(), threads, device, torch: about };
 }
 
 /**
@@ -129,7 +111,7 @@ async function measureOn(device, one, options, peer) {
   /** @type {Turn[][]} */
   const [a, b] = [[], []];
   for (let round = 0; round < options.rounds && samples.result; round++) {
-    a.push(await timeOurs(device, ours.result.run, options));
+    a.push(await time(device, ours.result.run, { ...options, repetitions: REPETITIONS }));
     await pause();
     if (theirs.result) b.push(await timeTheirs(/** @type {PyTorch} */ (peer), options));
     await pause();
@@ -144,52 +126,15 @@ async function measureOn(device, one, options, peer) {
   return rows;
 }
 
-/**
- * One turn. Directions take turns within it, too, so that they can be subtracted.
- * @param {Device} device @param {Record<string, () => void>} run @param {Options} options @returns {Promise<Turn>}
- */
-async function timeOurs(device, run, { seconds }) {
-  const once = async (/** @type {() => void} */ f) => {
-    const before = performance.now();
-    scope(() => void f());
-    await device.sync();
-    return performance.now() - before;
-  };
-  for (let i = 0; i < 2; i++) for (const f of Object.values(run)) await once(f);
-  /** @type {Turn} */
-  const took = Object.fromEntries(Object.keys(run).map((direction) => [direction, []]));
-  const start = performance.now();
-  for (let done = 0; done < REPETITIONS || performance.now() - start < seconds * 1e3; done++) {
-    for (const [direction, f] of Object.entries(run)) took[direction].push(await once(f));
-  }
-  return withBackward(took);
-}
-
 /** @param {PyTorch} peer @param {Options} options @returns {Promise<Turn>} */
 async function timeTheirs(peer, { seconds }) {
   return withBackward((await peer.ask({ do: "time", seconds, repetitions: REPETITIONS })).ms);
 }
 
-/**
- * Adds the direction "backward": each time of both, less the time forward next to it. Our engine cannot be asked for
- * backward alone, and both are treated alike.
- * @param {Turn} took @returns {Turn}
- */
-function withBackward({ forward, both, ...rest }) {
-  if (!forward || !both) return rest;
-  return { forward, both, backward: both.map((ms, i) => ms - forward[i]) };
-}
-
 /** @param {Case} one @param {number[][]} ours @param {number[][]} theirs @throws Error where they are not the same work. */
 function compare(one, ours, theirs) {
-  const limit = TOLERANCE[one.op === "step" ? "step" : "op"];
-  if (ours.length !== theirs.length)
-    throw new Error(`${one.name}: ${ours.length} results, PyTorch has ${theirs.length}`);
-  ours.forEach((a, i) => {
-    const error = relativeError(a, theirs[i]);
-    if (error <= limit) return;
-    throw new Error(`${one.name}: result ${i} is not PyTorch's: relative error ${error.toExponential(1)}`);
-  });
+  const wrong = disagreement(ours, theirs, toleranceOf(one));
+  if (wrong) throw new Error(`${one.name}: not as in PyTorch: ${wrong}`);
 }
 
 /**
@@ -275,7 +220,7 @@ function print(one, direction, { lacuna, pytorch }, noteA, noteB) {
     ratio === null || direction === "backward"
       ? ""
       : (quantile(pytorch.flat(), 0) / quantile(lacuna.flat(), 0)).toFixed(2);
-  const bar = one.bars[/** @type {keyof typeof one.bars} */ (direction)];
+  const bar = barsOf(one)?.[/** @type {keyof import("./bars.mjs").Bars} */ (direction)];
   const judged = ratio === null || bar === undefined ? "" : verdict(ratio, bar);
   console.log(
     line(
@@ -312,18 +257,10 @@ const megabytes = (/** @type {number | undefined} */ bytes, note = "") =>
 const messageOf = (/** @type {unknown} */ error) =>
   error instanceof Error ? error.message.split("\n")[0] : `${error}`;
 const pause = () => new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-const median = (/** @type {readonly number[]} */ of) => quantile(of, 0.5);
-
-/** @param {readonly number[]} of @param {number} share */
-function quantile(of, share) {
-  const sorted = [...of].sort((a, b) => a - b);
-  const at = (sorted.length - 1) * share;
-  const [low, high] = [sorted[Math.floor(at)], sorted[Math.ceil(at)]];
-  return low + (high - low) * (at - Math.floor(at));
-}
 
 async function main() {
   const options = optionsOf();
+  const cases = casesOf("full").filter((one) => barsOf(one) !== null);
   const chosen = cases.filter(({ name }) => options.filter.test(name));
   if (chosen.length === 0)
     throw new Error(`no case matches ${options.filter}: there are\n  ${cases.map((c) => c.name).join("\n  ")}`);

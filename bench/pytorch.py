@@ -22,7 +22,7 @@ FORMAT = torch.channels_last if "--channels-last" in sys.argv else torch.contigu
 
 
 def values(shape, seed, scale=1.0):
-    """bench/values.mjs `values`, number for number."""
+    """src/cli/bench/values.ts `values`, number for number."""
     h = np.arange(math.prod(shape), dtype=np.uint32) + np.uint32(seed * 0x9E3779B9 & 0xFFFFFFFF)
     h = (h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)
     h = (h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B)
@@ -41,7 +41,7 @@ def nchw(t):
 
 
 def sample(t):
-    """bench/values.mjs `sample`, of our layout."""
+    """src/cli/bench/values.ts `sample`, of our layout."""
     t = (t.permute(0, 2, 3, 1) if t.dim() == 4 else t).detach().flatten()
     return t[:: t.numel() // 997 | 1].tolist()
 
@@ -149,7 +149,7 @@ class DeepLab(nn.Module):
 
 
 def fill(model):
-    """bench/lacuna.mjs `weight`."""
+    """src/cli/bench/prepare.ts `weight`."""
     named = dict(model.named_parameters())
     with torch.no_grad():
         for i, name in enumerate(sorted(named)):

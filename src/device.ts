@@ -3,6 +3,8 @@ import type { NativeOptions } from "./backends/native/index.js";
 import type { WebGPUOptions } from "./backends/webgpu/index.js";
 import { ArgumentError, DeviceError, LacunaError } from "./errors.js";
 
+export type { KernelTime, WebGPUBackend } from "./backends/webgpu/index.js";
+
 /** What `open` returns: a place where tensors live and kernels run. */
 export type Device = Backend;
 

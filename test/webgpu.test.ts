@@ -154,6 +154,24 @@ describe.skipIf(!present)("the WebGPU backend", () => {
     }
   });
 
+  test("GPU times by kernel, over more than one submission, only where they were asked for", async () => {
+    using device = await WebGPUBackend.open({ timestamps: true });
+    const x = Tensor.ones(device, [64]);
+    for (let i = 0; i < 600; i++) relu(x).dispose(); // a submission holds 512
+    const times = await device.kernelTimes();
+    if (device.device.features.has("timestamp-query")) {
+      expect(times!.map(({ kernel, runs }) => [kernel, runs]).sort()).toEqual([
+        ["elementwise.relu", 600],
+        ["fill.constant", 1],
+      ]);
+      expect(times!.every(({ ms }) => ms >= 0)).toBe(true);
+      expect(await device.kernelTimes()).toEqual([]);
+    } else expect(times).toBeNull();
+    expect(Array.from(await relu(x).data())).toEqual(new Array(64).fill(1));
+    using plain = await open();
+    expect(await plain.kernelTimes()).toBeNull();
+  });
+
   test("f16 only where the adapter has it", async () => {
     using device = await open();
     if (device.supports("f16")) Tensor.zeros(device, [3], "f16").dispose();

@@ -21,6 +21,7 @@ export const EXIT = {
   memory: 6,
   numeric: 7,
   disk: 8,
+  slower: 9,
 } as const;
 
 /** The system's codes for a disk that takes no more. */

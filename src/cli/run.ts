@@ -1,3 +1,4 @@
+import { benchCommand } from "./bench.js";
 import { type Command, type Terminal, UsageError } from "./command.js";
 import { demoCommand } from "./demo.js";
 import { devicesCommand } from "./devices.js";
@@ -14,6 +15,7 @@ const COMMANDS: readonly Command[] = [
   devicesCommand,
   setupCommand,
   demoCommand,
+  benchCommand,
 ];
 
 const HELP = `Usage: lacuna COMMAND [options]
@@ -21,8 +23,8 @@ const HELP = `Usage: lacuna COMMAND [options]
 ${COMMANDS.map(({ name, summary }) => `  ${name.padEnd(10)} ${summary}`).join("\n")}
 
 lacuna COMMAND --help lists the options of a command.
-Exit codes: 0 done, 2 usage, 3 input, 4 checkpoint, 5 device, 6 memory, 7 training diverged, 8 disk, 130 and 143 after
-SIGINT and SIGTERM, 1 a fault of lacuna.`;
+Exit codes: 0 done, 2 usage, 3 input, 4 checkpoint, 5 device, 6 memory, 7 training diverged, 8 disk, 9 slower
+than before (bench), 130 and 143 after SIGINT and SIGTERM, 1 a fault of lacuna.`;
 
 /**
  * Runs one command line and says what went wrong in one line and a hint.

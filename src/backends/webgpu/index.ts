@@ -4,8 +4,11 @@ import { type AnyKernel, MAX_GROUPS, packParams } from "../../kernel.js";
 import { bytesPerElement, type DType, type TensorData } from "../../shape.js";
 import type { Backend, BackendStats, Slot, View } from "../backend.js";
 import { describeAdapter, findGPU, isSoftware, releaseGPU } from "./adapter.js";
+import { KernelClock, type KernelTime } from "./kernel_clock.js";
 import { BufferPool, type PooledBuffer } from "./pool.js";
 import { shaderFiles, shaderOf } from "./shaders.gen.js";
+
+export type { KernelTime } from "./kernel_clock.js";
 
 // GPUBufferUsage, GPUMapMode and GPUShaderStage are globals in browsers only.
 const MAP_READ = 0x01;
@@ -37,6 +40,8 @@ export interface WebGPUOptions {
   readonly dawn?: readonly string[];
   /** Pretend that the device binds no more than this: for testing the split over the batch. */
   readonly maxBindingBytes?: number;
+  /** Measure the GPU time of each kernel (`kernelTimes`), in a pass of its own, which costs time. Default false. */
+  readonly timestamps?: boolean;
 }
 
 /** Commands gather in one encoder and go out together when data is read or written, or when enough have gathered. */
@@ -62,6 +67,7 @@ export class WebGPUBackend implements Backend {
   #modules = new Map<string, GPUShaderModule>();
   #pipelines = new Map<string, GPUComputePipeline>();
   #bindGroups = new Map<string, GPUBindGroup>();
+  readonly #clock: KernelClock | null;
   #failure: DeviceError | null = null;
   /** An error outside every scope: a consequence of one inside, or a mistake of ours. */
   #uncaptured: DeviceError | null = null;
@@ -85,6 +91,8 @@ export class WebGPUBackend implements Backend {
       size: PARAMS_STRIDE * PARAMS_SLOTS,
       usage: UNIFORM | COPY_DST,
     });
+    const timed = options.timestamps && device.features.has("timestamp-query");
+    this.#clock = timed ? new KernelClock(device, PARAMS_SLOTS) : null;
     this.#pool = new BufferPool(device, (size) => {
       const live = this.#stats.bytes;
       this.#check(device.popErrorScope(), () => {
@@ -276,6 +284,9 @@ export class WebGPUBackend implements Backend {
     const pipeline = this.#pipeline(kernel, layout, half);
     const at = PARAMS_STRIDE * this.#paramSlots++;
     packParams(kernel, params, this.#paramBytes, at);
+    if (this.#clock) {
+      this.#pass = this.#commands().beginComputePass({ timestampWrites: this.#clock.next(kernel.name) });
+    }
     this.#pass ??= this.#commands().beginComputePass();
     this.#pass.setPipeline(pipeline);
     this.#pass.setBindGroup(0, this.#bindGroup(layout, views, memories), [at]);
@@ -303,7 +314,9 @@ export class WebGPUBackend implements Backend {
       // Queue order: these bytes arrive after every earlier submission and before this one.
       this.device.queue.writeBuffer(this.#params, 0, this.#paramBytes.buffer, 0, this.#paramSlots * PARAMS_STRIDE);
     }
+    const submitted = this.#clock?.resolve(this.#encoder);
     this.device.queue.submit([this.#encoder.finish()]);
+    submitted?.();
     this.#stats.submits++;
     this.#encoder = null;
     this.#pass = null;
@@ -316,6 +329,16 @@ export class WebGPUBackend implements Backend {
     await this.device.queue.onSubmittedWorkDone();
     await this.#settle();
     if (this.#failure) throw this.#failure;
+  }
+
+  /**
+   * GPU time of each kernel since the last call, longest first; null where the device was not opened with `timestamps`, or
+   * its adapter has none.
+   * @throws DeviceError as `sync`.
+   */
+  async kernelTimes(): Promise<KernelTime[] | null> {
+    await this.sync();
+    return this.#clock ? this.#clock.take() : null;
   }
 
   dispose(): void {
