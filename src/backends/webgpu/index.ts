@@ -6,7 +6,10 @@ import type { Backend, BackendStats, Slot, View } from "../backend.js";
 import { describeAdapter, findGPU, isSoftware, releaseGPU } from "./adapter.js";
 import { KernelClock, type KernelTime } from "./kernel_clock.js";
 import { BufferPool, type PooledBuffer } from "./pool.js";
-import { shaderFiles, shaderOf } from "./shaders.gen.js";
+import { type ShaderFile, shaderFiles, shaderOf } from "./shaders.gen.js";
+import { findStore } from "./tune_store.js";
+import { type TuneMode, Tuner, type TunerHost, tuneFromEnvironment } from "./tuner.js";
+import type { Traits, Variant } from "./variants.js";
 
 export type { KernelTime } from "./kernel_clock.js";
 
@@ -40,6 +43,13 @@ export interface WebGPUOptions {
   readonly dawn?: readonly string[];
   /** Pretend that the device binds no more than this: for testing the split over the batch. */
   readonly maxBindingBytes?: number;
+  /**
+   * Whether to measure which variant of a kernel is the fastest for each shape, and to keep what was found. Default: the
+   * environment variable `LACUNA_TUNE`, else "on" for GPUs and "off" for software adapters.
+   */
+  readonly tune?: TuneMode;
+  /** Take the variants of this name wherever they fit ("plain": none), and measure nothing: for tests and comparisons. */
+  readonly variant?: string;
   /** Measure the GPU time of each kernel (`kernelTimes`), in a pass of its own, which costs time. Default false. */
   readonly timestamps?: boolean;
 }
@@ -50,6 +60,8 @@ export class WebGPUBackend implements Backend {
   readonly description: string;
   /** A CPU in disguise. */
   readonly software: boolean;
+  /** What decides which variants of a kernel it takes. */
+  readonly traits: Traits;
   readonly offsetAlignment = 256; // the specification's own upper bound, whatever the adapter says
   readonly lanes = 65536; // fills the largest of today's GPUs with threads that each have some work left
   readonly graphs = null;
@@ -68,6 +80,7 @@ export class WebGPUBackend implements Backend {
   #pipelines = new Map<string, GPUComputePipeline>();
   #bindGroups = new Map<string, GPUBindGroup>();
   readonly #clock: KernelClock | null;
+  readonly #tuner: Tuner;
   #failure: DeviceError | null = null;
   /** An error outside every scope: a consequence of one inside, or a mistake of ours. */
   #uncaptured: DeviceError | null = null;
@@ -83,7 +96,13 @@ export class WebGPUBackend implements Backend {
   ) {
     this.description = describeAdapter(adapter);
     this.software = isSoftware(adapter);
-    const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
+    const { maxStorageBufferBindingSize, maxBufferSize, maxComputeWorkgroupStorageSize } = device.limits;
+    this.traits = {
+      software: this.software,
+      subgroups: device.features.has("subgroups"),
+      f16: device.features.has("shader-f16"),
+      workgroupBytes: maxComputeWorkgroupStorageSize,
+    };
     this.maxBindingBytes = Math.min(options.maxBindingBytes ?? Number.POSITIVE_INFINITY, maxStorageBufferBindingSize);
     this.#maxBufferBytes = maxBufferSize;
     this.#params = device.createBuffer({
@@ -99,6 +118,7 @@ export class WebGPUBackend implements Backend {
         return new DeviceError("webgpu", "out-of-memory", "the device has no memory left", { asked: size, live });
       });
     });
+    this.#tuner = this.#makeTuner(options);
     device.lost.then(({ reason, message }) => {
       if (!this.#disposed) this.#fail(new DeviceError("webgpu", "lost", `the device was lost (${reason}): ${message}`));
     });
@@ -200,6 +220,7 @@ export class WebGPUBackend implements Backend {
     if (this.#failure) throw this.#failure;
     const out = decode(staging.getMappedRange(), dtype, view.size);
     staging.destroy();
+    await this.#tuner.measure();
     return out;
   }
 
@@ -273,15 +294,18 @@ export class WebGPUBackend implements Backend {
     params: Readonly<Record<string, number>>,
   ): void {
     if (this.#paramSlots === PARAMS_SLOTS) this.flush();
-    const groups = kernel.groups(params);
+    const half = memories.some((m) => m.dtype === "f16");
+    const variant = this.#tuner.choose(kernel, params, half, () =>
+      views.map((v, i) => v.size * bytesPerElement(memories[i]!.dtype)),
+    );
+    const groups = (variant ?? kernel).groups(params);
     if (groups.some((n) => n > MAX_GROUPS)) {
       throw new DeviceError("webgpu", "limit", `${kernel.name} asks for ${groups.join(" x ")} workgroups`, {
         limit: MAX_GROUPS,
       });
     }
-    const half = memories.some((m) => m.dtype === "f16");
     const layout = this.#layout(kernel);
-    const pipeline = this.#pipeline(kernel, layout, half);
+    const pipeline = this.#pipeline(kernel, layout, half, variant, variant?.constants?.(params) ?? {});
     const at = PARAMS_STRIDE * this.#paramSlots++;
     packParams(kernel, params, this.#paramBytes, at);
     if (this.#clock) {
@@ -295,11 +319,11 @@ export class WebGPUBackend implements Backend {
   }
 
   /**
-   * Compiles a kernel ahead of its first use, against the layout that its contract gives.
+   * Compiles a kernel, or a variant of it, ahead of its first use, against the layout that its contract gives.
    * @throws DeviceError with Dawn's message where the shader is wrong or disagrees with the contract.
    */
-  async compile(kernel: AnyKernel, half = false): Promise<void> {
-    this.#pipeline(kernel, this.#layout(kernel), half);
+  async compile(kernel: AnyKernel, half = false, variant: Variant | null = null): Promise<void> {
+    this.#pipeline(kernel, this.#layout(kernel), half, variant, {}); // overrides at their defaults
     await this.#settle();
     const failure = this.#failure;
     this.#failure = null;
@@ -329,6 +353,7 @@ export class WebGPUBackend implements Backend {
     await this.device.queue.onSubmittedWorkDone();
     await this.#settle();
     if (this.#failure) throw this.#failure;
+    await this.#tuner.measure();
   }
 
   /**
@@ -390,13 +415,19 @@ export class WebGPUBackend implements Backend {
     return layout;
   }
 
-  #pipeline(kernel: AnyKernel, layout: Layout, half: boolean): GPUComputePipeline {
-    const key = half ? `${kernel.name} f16` : kernel.name;
+  #pipeline(
+    kernel: AnyKernel,
+    layout: Layout,
+    half: boolean,
+    variant: Variant | null,
+    constants: Readonly<Record<string, number>>,
+  ): GPUComputePipeline {
+    let key = shaderName(kernel, variant);
+    if (half) key += " f16";
+    for (const name in constants) key += ` ${name}=${constants[name]}`;
     let pipeline = this.#pipelines.get(key);
     if (!pipeline) {
-      const index = shaderOf[kernel.name];
-      if (index === undefined) throw new MissingKernelError(kernel.name, this.name);
-      const { file, code } = shaderFiles[index]!;
+      const { file, code } = this.#shader(kernel, variant);
       const moduleKey = half ? `${file} f16` : file;
       this.device.pushErrorScope("validation");
       let module = this.#modules.get(moduleKey);
@@ -408,7 +439,7 @@ export class WebGPUBackend implements Backend {
       pipeline = this.device.createComputePipeline({
         label: key,
         layout: layout.pipeline,
-        compute: { module, entryPoint },
+        compute: { module, entryPoint, constants },
       });
       this.#pipelines.set(key, pipeline);
       this.#check(this.device.popErrorScope(), (error) => {
@@ -419,6 +450,28 @@ export class WebGPUBackend implements Backend {
       });
     }
     return pipeline;
+  }
+
+  #shader(kernel: AnyKernel, variant: Variant | null): ShaderFile {
+    const name = shaderName(kernel, variant);
+    const index = shaderOf[name];
+    if (index === undefined) throw new MissingKernelError(name, this.name);
+    return shaderFiles[index]!;
+  }
+
+  #makeTuner(options: WebGPUOptions): Tuner {
+    const { device, adapter, traits } = this;
+    const mode = options.tune ?? tuneFromEnvironment() ?? (traits.software ? "off" : "on");
+    const host: TunerHost = {
+      device,
+      traits,
+      adapter: `${this.description}; ${adapter.info.description}`,
+      layoutOf: (kernel) => this.#layout(kernel).group,
+      pipelineOf: (kernel, half, variant, params) =>
+        this.#pipeline(kernel, this.#layout(kernel), half, variant, variant?.constants?.(params) ?? {}),
+      shaderCode: (kernel, variant) => this.#shader(kernel, variant).code,
+    };
+    return new Tuner(host, mode, mode === "off" ? null : findStore(), options.variant);
   }
 
   #bindGroup(layout: Layout, views: readonly View[], memories: readonly Memory[]): GPUBindGroup {
@@ -476,6 +529,10 @@ export class WebGPUBackend implements Backend {
     if (this.#uncaptured) this.#fail(this.#uncaptured);
   }
 }
+
+/** The name of its entry in `shaderOf`. */
+const shaderName = (kernel: AnyKernel, variant: Variant | null): string =>
+  variant ? `${kernel.name}.${variant.name}` : kernel.name;
 
 /** The same file with `T` as f16. On one line, so that line numbers in messages stay true. */
 export function inHalfPrecision(code: string): string {
