@@ -63,7 +63,7 @@ export class WebGPUBackend implements Backend {
   /** What decides which variants of a kernel it takes. */
   readonly traits: Traits;
   readonly offsetAlignment = 256; // the specification's own upper bound, whatever the adapter says
-  readonly lanes = 65536; // fills the largest of today's GPUs with threads that each have some work left
+  readonly lanes: number;
   readonly graphs = null;
   readonly maxBindingBytes: number;
   readonly #maxBufferBytes: number;
@@ -96,10 +96,13 @@ export class WebGPUBackend implements Backend {
   ) {
     this.description = describeAdapter(adapter);
     this.software = isSoftware(adapter);
+    // Fills the largest of today's GPUs with threads that each have some work left, or a CPU of many cores.
+    this.lanes = this.software ? 4096 : 65536;
     const { maxStorageBufferBindingSize, maxBufferSize, maxComputeWorkgroupStorageSize } = device.limits;
     this.traits = {
       software: this.software,
       subgroups: device.features.has("subgroups"),
+      subgroupLanes: device.features.has("subgroups") ? (adapter.info.subgroupMinSize ?? 0) : 0,
       f16: device.features.has("shader-f16"),
       workgroupBytes: maxComputeWorkgroupStorageSize,
     };

@@ -1,10 +1,12 @@
-import type { Groups } from "../../kernel.js";
+import { type Groups, MAX_GROUPS } from "../../kernel.js";
 
 /** What of an adapter decides which kernels suit it. */
 export interface Traits {
   /** A CPU in disguise: loads through addresses that all lanes share are cheap there, barriers dear. */
   readonly software: boolean;
   readonly subgroups: boolean;
+  /** Lanes that every subgroup has at least; 0 where there are none. */
+  readonly subgroupLanes: number;
   readonly f16: boolean;
   /** Workgroup memory, bytes. */
   readonly workgroupBytes: number;
@@ -26,8 +28,43 @@ export interface Variant {
   readonly constants?: (params: KernelParams) => Readonly<Record<string, number>>;
 }
 
+const mayLaunch = (groups: Groups): boolean => groups.every((n) => n <= MAX_GROUPS);
+
+/** Weight gradients: one workgroup for each tap, `cout` output and `cin` input channels of a group, and split. */
+const tapTiles = (p: KernelParams, cout: number, cin: number): Groups => {
+  const tiles = Math.ceil(p.cout! / p.groups! / cout) * Math.ceil(p.cin! / p.groups! / cin);
+  return [p.kh! * p.kw!, p.groups! * tiles, p.splits!];
+};
+/** The same where taps and input channels form one axis, of which a workgroup has 32. */
+const columnTiles = (p: KernelParams): Groups => {
+  const columns = Math.ceil((p.kh! * p.kw! * p.cin!) / p.groups! / 32);
+  return [columns, p.groups! * Math.ceil(p.cout! / p.groups! / 32), p.splits!];
+};
+
 /** By kernel, best guess first. The kernel's plain shader always fits, and is better than what prefers another adapter. */
-export const variants: Readonly<Record<string, readonly Variant[]>> = {};
+export const variants: Readonly<Record<string, readonly Variant[]>> = {
+  "conv2d.grad_weight": [
+    {
+      name: "broadcast",
+      prefers: "software",
+      fits: (p, { subgroupLanes }) =>
+        subgroupLanes >= 8 &&
+        (p.kh! * p.kw! * p.cin!) / p.groups! >= 8 &&
+        p.cout! / p.groups! >= 4 &&
+        mayLaunch(columnTiles(p)),
+      groups: columnTiles,
+    },
+  ],
+  "conv2d.grad_weight_vec4": [
+    {
+      name: "broadcast",
+      prefers: "software",
+      fits: (p, { subgroupLanes }) =>
+        subgroupLanes >= 8 && p.cin! / p.groups! >= 16 && p.cout! / p.groups! >= 8 && mayLaunch(tapTiles(p, 32, 32)),
+      groups: (p) => tapTiles(p, 32, 32),
+    },
+  ],
+};
 
 /** What can run a kernel, best guess first; null is its plain shader. */
 export function candidatesFor(kernel: string, params: KernelParams, traits: Traits): (Variant | null)[] {
