@@ -1,4 +1,4 @@
-// Numbers by a hash of their place, which PyTorch's side makes alike (bench/pytorch.py `values`): no array need be sent.
+// Numbers by a hash of their place, which PyTorch's side makes alike (bench/peers/pytorch.py `values`): no array need be sent.
 
 /** `count` numbers in [-scale, scale). */
 export function values(count: number, seed: number, scale = 1): Float32Array {
