@@ -1,13 +1,16 @@
-/** @typedef {import("../dist/cli/bench/cases.js").Case} Case */
+import { fused, maps, plain, products, step } from "./cases.mjs";
+
+/** @typedef {import("../../dist/cli/bench/cases.js").Case} Case */
+/** @typedef {import("./rows.mjs").Row} Row */
 /**
- * @typedef {object} Bars At least so many times PyTorch's speed (issue 3), by direction.
+ * @typedef {object} Bars At least so many times PyTorch's speed on the CPU (issue 3), by direction.
  * @property {number} [forward]
  * @property {number} [backward]
  * @property {number} [both]
  * @property {number} [step]
  */
 
-/** @param {Case} one @returns {Bars | null} null: bench/pytorch.py does not know the op. */
+/** @param {Case} one @returns {Bars | null} null: no case of the CPU's. */
 export function barsOf(one) {
   switch (one.op) {
     case "conv2d": {
@@ -32,3 +35,24 @@ export function barsOf(one) {
       return null;
   }
 }
+
+/**
+ * @typedef {object} WebGPUBar Geometric mean of ratios over the cases; each must be 1 at least, too.
+ * @property {string} work
+ * @property {readonly Case[]} cases
+ * @property {string} direction
+ * @property {number} atLeast
+ * @property {readonly string[] | null} peers Whose fastest is meant; null: any WebGPU engine that can.
+ */
+/** Issue 5. @type {readonly WebGPUBar[]} */
+export const webgpuBars = [
+  { work: "dense 3x3, 1x1 and matmul, forward", cases: products, direction: "forward", atLeast: 1.5, peers: null },
+  { work: "the same, forward + backward", cases: products, direction: "both", atLeast: 2.5, peers: ["jax-js"] },
+  { work: "depthwise, batch norm, bilinear, softmax", cases: maps, direction: "both", atLeast: 1.5, peers: null },
+  { work: "training step, dilated net", cases: [step], direction: "step", atLeast: 2.5, peers: ["jax-js"] },
+  { work: "its first step, no shader cache", cases: [step], direction: "first", atLeast: 5, peers: ["jax-js"] },
+  { work: "the same", cases: [step], direction: "first", atLeast: 1, peers: ["tfjs by hand"] },
+];
+
+/** Fused Tversky beside the same from plain ops: lacuna against itself. */
+export const TVERSKY = { fused, plain, direction: "both", atLeast: 5, bytes: 8 };

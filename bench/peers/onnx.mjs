@@ -68,7 +68,10 @@ function tensorProto(value) {
 
 /** ValueInfoProto: name 1, type 2 → tensor_type 1 → elem_type 1, shape 2 → dim 1 → dim_value 1. @param {number} field @param {Value} value */
 function valueProto(field, value) {
-  const shape = message(2, value.dims.map((d) => message(1, [whole(1, d)])));
+  const shape = message(
+    2,
+    value.dims.map((d) => message(1, [whole(1, d)])),
+  );
   return message(field, [bytes(1, value.name), message(2, [message(1, [whole(1, typeOf(value)), shape])])]);
 }
 

@@ -28,7 +28,7 @@ import { type Shape, sizeOf } from "../../shape.js";
 import { dispose, scope, Tensor } from "../../tensor.js";
 import type { Case, DilatedStep, Direction, Map4, Step, Update } from "./cases.js";
 import { DilatedNet } from "./dilated_net.js";
-import { labels, sample, values } from "./values.js";
+import { labels, sample, values, weights } from "./values.js";
 
 type Op = Exclude<Case, Step | DilatedStep | Update>;
 
@@ -267,20 +267,14 @@ function adversarial(device: Device, model: DeepLabV3Plus, shape: Map4, x: Tenso
   return { parameters, lossOf };
 }
 
-/** Gives every parameter values that depend on its name alone; bench/peers/pytorch.py `fill` gives the same. In that order. */
+/** Gives every parameter values that its place in the order of names makes. @returns them in that order */
 function setWeights(parameters: ReadonlyMap<string, Tensor>): Tensor[] {
   const names = [...parameters.keys()].sort();
   return names.map((name, i) => {
     const t = parameters.get(name)!;
-    t.assign(weight(t.shape, name, 100 + i));
+    t.assign(weights(t.shape, name, i));
     return t;
   });
-}
-
-function weight(shape: Shape, name: string, seed: number): Float32Array {
-  if (shape.length > 1) return values(sizeOf(shape), seed, Math.sqrt(6 / sizeOf(shape.slice(1))));
-  const v = values(sizeOf(shape), seed, 0.1);
-  return /weight$|^losses\./.test(name) ? v.map((value) => 1 + value) : v; // around 1: norms and loss weights
 }
 
 async function samplesOf(tensors: readonly Tensor[]): Promise<number[][]> {
