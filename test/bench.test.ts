@@ -152,6 +152,6 @@ test("results that differ, are missing or are no numbers do not pass", () => {
 test("quantiles interpolate, and backward is the difference of neighbours", () => {
   expect(quantile([4, 1, 3, 2], 0.5)).toBe(2.5);
   expect(quantile([1, 2], 0.95)).toBeCloseTo(1.95);
-  expect(withBackward({ forward: [1, 2], both: [5, 4] }).backward).toEqual([4, 2]);
+  expect(withBackward({ forward: [1, 2], both: [5, 4, 9] }).backward).toEqual([3.5, 2.5, 7.5]);
   expect(withBackward({ step: [1] })).toEqual({ step: [1] });
 });

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { referenceOps } from "../src/backends/reference/index.js";
 import { WebGPUBackend } from "../src/backends/webgpu/index.js";
 import { shaderFiles, shaderOf } from "../src/backends/webgpu/shaders.gen.js";
+import { variants } from "../src/backends/webgpu/variants.js";
 import { kernels } from "../src/kernel.js";
 import "../src/index.js";
 import { cpuDevice, hostDevice } from "./harness.js";
@@ -33,8 +34,9 @@ describe.each(all.map((k) => [k.name, k] as const))("%s", (name, kernel) => {
   test("is defined by the reference", () => {
     expect(referenceOps[op]?.[entry], `src/backends/reference/${op}.ts, ${entry}`).toBeTypeOf("function");
   });
-  test("has a shader with its bindings and parameters", () => {
-    const index = shaderOf[name];
+  const shaders = [name, ...(variants[name] ?? []).map((variant) => `${name}.${variant.name}`)];
+  test.each(shaders)("has a shader %s with its bindings and parameters", (shader) => {
+    const index = shaderOf[shader];
     expect(index, `an entry point ${entry} in shaders/${op}/`).toBeDefined();
     const { code, file } = shaderFiles[index!]!;
     expect(bindingsOf(code), `${file}, bindings`).toEqual([
@@ -73,9 +75,14 @@ test.skipIf(!hostDevice())("the CUDA device has every kernel, with its buffers a
   expect(hostDevice()!.kernels).toEqual(compiled(true));
 });
 
+/** op.verb_noun.variant, of every variant. */
+const variantNames = Object.entries(variants).flatMap(([kernel, list]) => list.map(({ name }) => `${kernel}.${name}`));
+
 test("no shader and no reference function without a kernel", () => {
   const defined = new Set(kernels.keys());
-  expect(Object.keys(shaderOf).filter((name) => !defined.has(name as never))).toEqual([]);
+  const known = new Set<string>([...defined, ...variantNames]);
+  expect(Object.keys(shaderOf).filter((name) => !known.has(name))).toEqual([]);
+  expect(Object.keys(variants).filter((name) => !defined.has(name as never))).toEqual([]);
   const functions = Object.entries(referenceOps).flatMap(([op, entries]) =>
     Object.keys(entries).map((e) => `${op}.${e}`),
   );
@@ -101,5 +108,9 @@ describe("Dawn accepts", () => {
     await device.compile(kernel);
     const { code } = shaderFiles[shaderOf[name]!]!;
     if (/^alias T = f32;$/m.test(code)) await device.compile(kernel, true);
+    for (const variant of variants[name] ?? []) {
+      await device.compile(kernel, false, variant);
+      if (/^alias T = f32;$/m.test(code)) await device.compile(kernel, true, variant);
+    }
   });
 });

@@ -5,6 +5,7 @@ import type { Backend } from "../src/backends/backend.js";
 import { NativeBackend } from "../src/backends/native/index.js";
 import { ReferenceBackend } from "../src/backends/reference/index.js";
 import { WebGPUBackend } from "../src/backends/webgpu/index.js";
+import { candidatesFor } from "../src/backends/webgpu/variants.js";
 import { DeviceError } from "../src/errors.js";
 import { fromBfloatBits, fromHalfBits, toBfloatBits, toHalfBits } from "../src/half.js";
 import { type DType, isFloat, type Shape, sizeOf, type TensorData } from "../src/shape.js";
@@ -71,6 +72,14 @@ export async function webgpuDevice(): Promise<WebGPUBackend | null> {
   openWebGPU = await webgpu;
   return openWebGPU;
 }
+/** A device that takes the variants of this name wherever they fit; "plain" for the plain shaders. */
+function variantDevice(variant: string): Promise<WebGPUBackend> {
+  const device = variantDevices.get(variant) ?? WebGPUBackend.open({ variant });
+  variantDevices.set(variant, device);
+  return device;
+}
+const variantDevices = new Map<string, Promise<WebGPUBackend>>();
+
 /** The CPU device of this test file, with guard zones; null where the addon is not built. */
 export function cpuDevice(): NativeBackend | null {
   if (!isAsked("cpu")) return null;
@@ -126,6 +135,8 @@ export async function closeDevices(): Promise<void> {
     cpu = host = hostBackwards = undefined;
   }
   openWebGPU?.dispose();
+  for (const device of await Promise.all(variantDevices.values())) device.dispose();
+  variantDevices.clear();
   openWebGPU = null;
   webgpu = undefined;
 }
@@ -276,13 +287,33 @@ export async function checkOp(fn: Op, operands: readonly Operand[], options: Che
 
   const gpu = await webgpuDevice();
   if (!gpu) return;
-  const got = await evaluate(gpu, fn, operands, wrt, null);
+  const fitting = new Set<string>();
+  const got = await watched(gpu, fitting, () => evaluate(gpu, fn, operands, wrt, null));
   compare(got, expected, options.tolerance ?? 1e-5, "webgpu");
   const again = await evaluate(gpu, fn, operands, wrt, null);
   expect(again, "the same bits twice").toEqual(got);
   if (options.half && gpu.supports("f16")) {
     const wanted = await evaluate(referenceDevice(), fn, rounded(operands, "f16"), wrt, null);
     compare(await evaluate(gpu, fn, operands, wrt, "f16"), wanted, 1e-2, "webgpu f16");
+  }
+  for (const name of fitting) {
+    const device = await variantDevice(name);
+    compare(await evaluate(device, fn, operands, wrt, null), expected, options.tolerance ?? 1e-5, `webgpu, ${name}`);
+  }
+}
+
+/** Runs `f` and notes the variants of kernels that could have run in it, but were not this device's choice. */
+async function watched<T>(gpu: WebGPUBackend, fitting: Set<string>, f: () => Promise<T>): Promise<T> {
+  const run = gpu.run.bind(gpu);
+  gpu.run = (kernel, inputs, outputs, params) => {
+    for (const variant of candidatesFor(kernel.name, params, gpu.traits).slice(1))
+      fitting.add(variant?.name ?? "plain");
+    run(kernel, inputs, outputs, params);
+  };
+  try {
+    return await f();
+  } finally {
+    gpu.run = run;
   }
 }
 

@@ -7,10 +7,13 @@ import { describeAdapter, findGPU, isSoftware, releaseGPU } from "./adapter.js";
 import { BindGroups } from "./bind_groups.js";
 import { KernelClock, type KernelTime } from "./kernel_clock.js";
 import { Memory, offsetOf, sizeOfView, wholeWords } from "./memory.js";
-import { Pipelines } from "./pipelines.js";
+import { Pipelines, shaderFor } from "./pipelines.js";
 import { BufferPool, roundedBytes } from "./pool.js";
 import { Recorder } from "./replay.js";
 import { CommandStream, MOST_DISPATCHES } from "./stream.js";
+import { findStore } from "./tune_store.js";
+import { type TuneMode, Tuner, type TunerHost, tuneFromEnvironment } from "./tuner.js";
+import type { Traits, Variant } from "./variants.js";
 
 export type { KernelTime } from "./kernel_clock.js";
 
@@ -27,6 +30,13 @@ export interface WebGPUOptions {
   readonly dawn?: readonly string[];
   /** Pretend that the device binds no more than this: for testing the split over the batch. */
   readonly maxBindingBytes?: number;
+  /**
+   * Whether to measure which variant of a kernel is the fastest for each shape, and to keep what was found. Default: the
+   * environment variable `LACUNA_TUNE`, else "on" for GPUs and "off" for software adapters.
+   */
+  readonly tune?: TuneMode;
+  /** Take the variants of this name wherever they fit ("plain": none), and measure nothing: for tests and comparisons. */
+  readonly variant?: string;
   /** Measure the GPU time of each kernel (`kernelTimes`), in a pass of its own, which costs time. Default false. */
   readonly timestamps?: boolean;
 }
@@ -37,6 +47,8 @@ export class WebGPUBackend implements Backend {
   readonly description: string;
   /** A CPU in disguise. */
   readonly software: boolean;
+  /** What decides which variants of a kernel it takes. */
+  readonly traits: Traits;
   readonly offsetAlignment = 256; // the specification's own upper bound, whatever the adapter says
   readonly lanes = 65536; // fills the largest of today's GPUs with threads that each have some work left
   readonly graphs: Graphs = {
@@ -52,6 +64,7 @@ export class WebGPUBackend implements Backend {
   readonly #stream: CommandStream;
   readonly #pipelines: Pipelines;
   readonly #bindGroups: BindGroups;
+  readonly #tuner: Tuner;
   /** While a step is captured. */
   #recorder: Recorder | null = null;
   #failure: DeviceError | null = null;
@@ -69,7 +82,13 @@ export class WebGPUBackend implements Backend {
   ) {
     this.description = describeAdapter(adapter);
     this.software = isSoftware(adapter);
-    const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
+    const { maxStorageBufferBindingSize, maxBufferSize, maxComputeWorkgroupStorageSize } = device.limits;
+    this.traits = {
+      software: this.software,
+      subgroups: device.features.has("subgroups"),
+      f16: device.features.has("shader-f16"),
+      workgroupBytes: maxComputeWorkgroupStorageSize,
+    };
     this.maxBindingBytes = Math.min(options.maxBindingBytes ?? Number.POSITIVE_INFINITY, maxStorageBufferBindingSize);
     this.#maxBufferBytes = maxBufferSize;
     const timed = options.timestamps && device.features.has("timestamp-query");
@@ -82,6 +101,7 @@ export class WebGPUBackend implements Backend {
         return new DeviceError("webgpu", "out-of-memory", "the device has no memory left", { asked: size, live });
       });
     });
+    this.#tuner = this.#makeTuner(options);
     device.lost.then(({ reason, message }) => {
       if (!this.#disposed) this.#fail(new DeviceError("webgpu", "lost", `the device was lost (${reason}): ${message}`));
     });
@@ -195,6 +215,7 @@ export class WebGPUBackend implements Backend {
     if (this.#failure) throw this.#failure;
     const out = decode(staging.getMappedRange(), dtype, view.size);
     staging.destroy();
+    await this.#tuner.measure();
     return out;
   }
 
@@ -266,16 +287,18 @@ export class WebGPUBackend implements Backend {
     part: Readonly<Record<string, number>>,
   ): void {
     const all = part === NO_PART ? params : { ...params, ...part };
-    const groups = kernel.groups(all);
+    const half = memories.some((m) => m.dtype === "f16");
+    const variant = this.#tuner.choose(kernel, all, half, () => views.map((v, i) => sizeOfView(v, memories[i]!)));
+    const grid = variant ?? kernel;
+    const groups = grid.groups(all);
     if (groups.some((n) => n > MAX_GROUPS)) {
       throw new DeviceError("webgpu", "limit", `${kernel.name} asks for ${groups.join(" x ")} workgroups`, {
         limit: MAX_GROUPS,
       });
     }
-    const half = memories.some((m) => m.dtype === "f16");
-    const pipeline = this.#pipelines.of(kernel, half);
+    const pipeline = this.#pipelines.of(kernel, half, variant, all);
     if (this.#recorder) {
-      this.#recorder.dispatch({ kernel, pipeline, views, memories, params, part });
+      this.#recorder.dispatch({ kernel, grid, pipeline, views, memories, params, part });
       return;
     }
     const group = this.#bindGroups.of(pipeline.layout, views, memories);
@@ -323,11 +346,11 @@ export class WebGPUBackend implements Backend {
   }
 
   /**
-   * Compiles a kernel ahead of its first use, against the layout that its contract gives.
+   * Compiles a kernel, or a variant of it, ahead of its first use, against the layout that its contract gives.
    * @throws DeviceError with Dawn's message where the shader is wrong or disagrees with the contract.
    */
-  async compile(kernel: AnyKernel, half = false): Promise<void> {
-    this.#pipelines.of(kernel, half);
+  async compile(kernel: AnyKernel, half = false, variant: Variant | null = null): Promise<void> {
+    this.#pipelines.withDefaults(kernel, half, variant);
     await this.#settle();
     const failure = this.#failure;
     this.#failure = null;
@@ -346,6 +369,7 @@ export class WebGPUBackend implements Backend {
     await this.device.queue.onSubmittedWorkDone();
     await this.#settle();
     if (this.#failure) throw this.#failure;
+    await this.#tuner.measure();
   }
 
   /**
@@ -370,6 +394,20 @@ export class WebGPUBackend implements Backend {
   }
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  #makeTuner(options: WebGPUOptions): Tuner {
+    const { device, adapter, traits } = this;
+    const mode = options.tune ?? tuneFromEnvironment() ?? (traits.software ? "off" : "on");
+    const host: TunerHost = {
+      device,
+      traits,
+      adapter: `${this.description}; ${adapter.info.description}`,
+      layoutOf: (kernel) => this.#pipelines.layoutOf(kernel).group,
+      pipelineOf: (kernel, half, variant, params) => this.#pipelines.of(kernel, half, variant, params).pipeline,
+      shaderCode: (kernel, variant) => shaderFor(kernel, variant).code,
+    };
+    return new Tuner(host, mode, mode === "off" ? null : findStore(), options.variant);
   }
 
   #memory(slot: Slot): Memory {

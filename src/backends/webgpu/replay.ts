@@ -19,10 +19,14 @@ const COPY_SRC_DST = 0x04 | 0x08;
 
 type Params = Readonly<Record<string, number>>;
 
+/** The kernel, or the variant of it that runs. */
+type Grid = Pick<AnyKernel, "groups">;
+
 /** What a step asked for while it was captured. */
 type Noted = NotedDispatch | NotedCopy;
 export interface NotedDispatch {
   readonly kernel: AnyKernel;
+  readonly grid: Grid;
   readonly pipeline: Pipeline;
   readonly views: readonly View[];
   readonly memories: readonly Memory[];
@@ -42,6 +46,7 @@ interface NotedCopy {
 class Dispatch {
   constructor(
     readonly kernel: AnyKernel,
+    readonly grid: Grid,
     readonly pipeline: GPUComputePipeline,
     readonly group: GPUBindGroup,
     /** Offset of its parameters: what `setBindGroup` takes. */
@@ -140,12 +145,12 @@ export class Recorder {
         const { source, sourceOffset, target, targetOffset, bytes } = noted;
         return new Copy(source?.held.buffer ?? constants!, sourceOffset, target.held.buffer, targetOffset, bytes);
       }
-      const { kernel, pipeline, views, memories, part } = noted;
+      const { kernel, grid, pipeline, views, memories, part } = noted;
       const all = { ...noted.params, ...part };
       const at = PARAMS_STRIDE * i;
       packParams(kernel, all, packed, at);
       const group = bindGroups.of(pipeline.layout, views, memories);
-      return new Dispatch(kernel, pipeline.pipeline, group, [at], part, kernel.groups(all));
+      return new Dispatch(kernel, grid, pipeline.pipeline, group, [at], part, grid.groups(all));
     });
     this.device.queue.writeBuffer(params, 0, packed.buffer);
     return new StepGraph(this.device, this.stream, commands, this.#runs, params, constants, this.#memory);
@@ -251,7 +256,7 @@ export class StepGraph implements Graph {
     for (const i of this.runs[run]!) {
       const dispatch = this.commands[i] as Dispatch; // runs are of dispatches only
       const all = { ...params, ...dispatch.part };
-      dispatch.groups = kernel.groups(all);
+      dispatch.groups = dispatch.grid.groups(all);
       const bytes = packParams(kernel, all, this.#patch, 0);
       this.device.queue.writeBuffer(this.params, dispatch.at[0], this.#patch.buffer, 0, bytes);
     }

@@ -1,3 +1,4 @@
+import { Bench } from "tinybench";
 import type { Device } from "../../device.js";
 import { scope } from "../../tensor.js";
 import type { Direction } from "./cases.js";
@@ -14,31 +15,46 @@ export interface TimingOptions {
 }
 
 /**
- * Times `run` after one or two runs that do not count. Each time is from the call until the device has done all of it.
- * Directions take turns, so that whatever else the machine does meets all of them, and "backward" is the difference of two
- * runs that lie next to each other.
+ * Times `run` with tinybench, one direction after the other, after one or two runs that do not count. Each time is from the
+ * call until the device has done all of it.
  */
 export async function time(device: Device, run: Prepared["run"], options: TimingOptions): Promise<Times> {
+  const { seconds, repetitions } = options;
   const entries = Object.entries(run) as [Direction, () => void][]; // keys of a record of directions
-  const once = async (f: () => void) => {
-    const before = performance.now();
-    scope(() => void f());
-    await device.sync();
-    return performance.now() - before;
-  };
-  for (let i = 0; i < Math.min(2, options.repetitions); i++) for (const [, f] of entries) await once(f);
-  const took: Partial<Record<Direction, number[]>> = Object.fromEntries(entries.map(([direction]) => [direction, []]));
-  const start = performance.now();
-  for (let i = 0; i < options.repetitions || performance.now() - start < options.seconds * 1e3; i++) {
-    for (const [direction, f] of entries) took[direction]!.push(await once(f));
+  const bench = new Bench({
+    time: (seconds * 1e3) / entries.length,
+    iterations: repetitions,
+    warmupTime: 0,
+    warmupIterations: Math.min(2, repetitions),
+    now: () => performance.now(),
+    retainSamples: true,
+    throws: true,
+  });
+  for (const [direction, f] of entries) {
+    bench.add(direction, async () => {
+      scope(() => void f());
+      await device.sync();
+    });
   }
-  return withBackward(took);
+  await bench.run();
+  return withBackward(Object.fromEntries(entries.map(([direction]) => [direction, samplesOf(bench, direction)])));
 }
 
-/** Adds "backward" where there is "both" and "forward". No engine is asked for backward alone, and all are treated alike. */
+function samplesOf(bench: Bench, direction: Direction): readonly number[] {
+  const { result } = bench.getTask(direction)!;
+  if (result.state !== "completed") throw new Error(`${direction} was not timed: ${result.state}`);
+  return result.latency.samples!; // retained, as was asked
+}
+
+/**
+ * Adds "backward" where there is "both" and "forward": how far each run of both exceeds the median of forward. No engine
+ * is asked for backward alone, and all are treated alike.
+ */
 export function withBackward(took: Times): Times {
   const { forward, both } = took;
-  return forward && both ? { ...took, backward: both.map((ms, i) => ms - forward[i]!) } : took;
+  if (!forward || !both) return took;
+  const alone = median(forward);
+  return { ...took, backward: both.map((ms) => ms - alone) };
 }
 
 /** Linear between the two values next to it. */
