@@ -50,7 +50,7 @@ export class WebGPUBackend implements Backend {
   /** What decides which variants of a kernel it takes. */
   readonly traits: Traits;
   readonly offsetAlignment = 256; // the specification's own upper bound, whatever the adapter says
-  readonly lanes = 65536; // fills the largest of today's GPUs with threads that each have some work left
+  readonly lanes: number;
   readonly graphs: Graphs = {
     begin: () => this.#beginCapture(),
     end: () => this.#endCapture(),
@@ -82,10 +82,13 @@ export class WebGPUBackend implements Backend {
   ) {
     this.description = describeAdapter(adapter);
     this.software = isSoftware(adapter);
+    // Fills the largest of today's GPUs with threads that each have some work left, or a CPU of many cores.
+    this.lanes = this.software ? 4096 : 65536;
     const { maxStorageBufferBindingSize, maxBufferSize, maxComputeWorkgroupStorageSize } = device.limits;
     this.traits = {
       software: this.software,
       subgroups: device.features.has("subgroups"),
+      subgroupLanes: device.features.has("subgroups") ? (adapter.info.subgroupMinSize ?? 0) : 0,
       f16: device.features.has("shader-f16"),
       workgroupBytes: maxComputeWorkgroupStorageSize,
     };
@@ -110,8 +113,9 @@ export class WebGPUBackend implements Backend {
     });
   }
 
-  /** @throws DeviceError where there is no adapter, or it gives no device. */
+  /** @throws DeviceError where there is no adapter, or it gives no device; ArgumentError for a wrong `LACUNA_TUNE`. */
   static async open(options: WebGPUOptions = {}): Promise<WebGPUBackend> {
+    const tune = options.tune ?? tuneFromEnvironment();
     const gpu = await findGPU(options.dawn);
     const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
     if (!adapter) {
@@ -135,7 +139,7 @@ export class WebGPUBackend implements Backend {
           maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
         },
       });
-      return new WebGPUBackend(gpu, adapter, device, options);
+      return new WebGPUBackend(gpu, adapter, device, tune ? { ...options, tune } : options);
     } catch (cause) {
       releaseGPU(gpu);
       throw new DeviceError("webgpu", "unavailable", `${describeAdapter(adapter)} gives no device`, {}, { cause });
@@ -398,7 +402,7 @@ export class WebGPUBackend implements Backend {
 
   #makeTuner(options: WebGPUOptions): Tuner {
     const { device, adapter, traits } = this;
-    const mode = options.tune ?? tuneFromEnvironment() ?? (traits.software ? "off" : "on");
+    const mode = options.tune ?? (traits.software ? "off" : "on");
     const host: TunerHost = {
       device,
       traits,
