@@ -171,7 +171,11 @@ function rowLines(row: Row): string[] {
   const kernels = row.kernels?.map(
     ({ kernel, runs, ms }) => `    ${ms.toFixed(3).padStart(9)} ms  ${runs} x ${kernel}`,
   );
-  return [tableLine([row.case, row.direction, ...cells, ...counts]), ...(kernels ?? [])];
+  const { javaScript } = row;
+  const cost = javaScript
+    ? `    ${javaScript.eagerUs.toFixed(1)} us of JavaScript a dispatch, replayed ${javaScript.replayedUs.toFixed(1)} (${javaScript.dispatches} dispatches)`
+    : null;
+  return [tableLine([row.case, row.direction, ...cells, ...counts]), ...(cost ? [cost] : []), ...(kernels ?? [])];
 }
 
 /** Which cases the reference could not check at their own size. */
