@@ -157,7 +157,7 @@ function prepareStep(one) {
   const labels = np.array(Int32Array.from(given.labels.data)).reshape([...given.labels.shape]);
   const [, h, w] = one.x;
   const stride = DILATED_LAYERS.reduce((product, layer) => product * layer.stride, 1);
-  const matrices = resizeMatrices([h / stride, w / stride], [h, w], false);
+  const matrices = resizeMatrices([h / stride, w / stride], [h, w], true);
   const initial = () => declared.map((values) => upload(values, true));
 
   /** @param {Array[]} parameters @param {Array[]} rest image, labels, matrices @returns {[Array, Array[]]} loss, batch statistics */

@@ -172,7 +172,7 @@ class DilatedNet(nn.Module):
         self.head = conv(64, classes, 1, bias=True)
 
     def forward(self, x):
-        return F.interpolate(self.head(self.body(x)), x.shape[2:], mode="bilinear", align_corners=False)
+        return F.interpolate(self.head(self.body(x)), x.shape[2:], mode="bilinear", align_corners=True)
 
 
 class StepCase:

@@ -180,7 +180,7 @@ function prepareStep(one, byHand) {
       y = tf.relu(normed.y);
     }
     const small = tf.add(tf.conv2d(y, take("head.weight"), 1, 0), take("head.bias"));
-    return crossEntropy(tf.image.resizeBilinear(small, one.x.slice(1, 3), false, true), labels);
+    return crossEntropy(tf.image.resizeBilinear(small, one.x.slice(1, 3), true), labels);
   };
   const optimiser = tf.train.momentum(one.lr, one.momentum);
   return {

@@ -73,8 +73,8 @@ export interface Step {
 }
 /**
  * A training step of a small net of dilated convolutions, which can be written in any engine: `DILATED_LAYERS`, each
- * followed by batch norm and ReLU, then 1x1 to the classes with a bias, bilinear to the size of images x, cross entropy
- * and SGD with momentum.
+ * followed by batch norm and ReLU, then 1x1 to the classes with a bias, bilinear with aligned corners (tfjs
+ * has no right gradient of the other) to the size of images x, cross entropy and SGD with momentum.
  */
 export interface DilatedStep {
   readonly name: string;

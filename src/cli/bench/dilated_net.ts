@@ -22,6 +22,6 @@ export class DilatedNet extends Layer {
   /** @param x `[n, h, w, 3]` @returns logits `[n, h, w, classes]` */
   override forward(x: Tensor): Tensor {
     const [, h, w] = x.shape as [number, number, number, number];
-    return resizeBilinear(this.head.forward(this.body.forward(x)), [h, w], { alignCorners: false });
+    return resizeBilinear(this.head.forward(this.body.forward(x)), [h, w], { alignCorners: true });
   }
 }

@@ -88,7 +88,7 @@ export function renderBench(
 
 const STYLE = `
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 16px; margin: 0; } dt { color: var(--soft); } dd { margin: 0; }
-.plot { max-width: 720px; } .plot svg { width: 100%; height: auto; display: block; } svg .name { fill: var(--ink); }
+h3 { margin-top: 20px; } .plot { max-width: 720px; } @media (max-width: 600px) { .plot svg text { font-size: 17px; } } .plot svg { width: 100%; height: auto; display: block; } svg .name { fill: var(--ink); }
 td:nth-child(2), th:nth-child(2) { text-align: left; } td { white-space: nowrap; }
 .peers { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); gap: 16px 32px; }
 .peers svg { width: 100%; height: auto; display: block; }
@@ -181,6 +181,9 @@ function powers(low: number, high: number): number[] {
   return Array.from({ length: last - first + 1 }, (_, i) => 10 ** (first + i));
 }
 const shortest = (value: number): string => String(Number(value.toPrecision(3)));
+const significant = (value: number): string => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
+/** A difference of two medians may come out below zero. */
+const milliseconds = (ms: number): string => (ms > 0 ? `${significant(ms)} ms` : "below the noise");
 const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
 
 interface Bar {
@@ -193,7 +196,7 @@ interface Bar {
 
 /** Horizontal bars with their names above them: long names and narrow screens. */
 function renderBars(title: string, bars: readonly Bar[], width: number): string {
-  const [line, room] = [30, 76]; // px a bar, and px for the text behind it
+  const [line, room] = [30, 104]; // px a bar, and px for the text behind it
   const drawn = bars.map(({ label, length, text, colour }, i) => {
     const y = i * line;
     const end = length === null ? 0 : Math.min(1, length) * (width - room);
@@ -216,7 +219,7 @@ function renderShares(rows: readonly Row[], peaks: Peaks, names: readonly string
     const { gflops, gbs, copyShare, medianMs, note } = row;
     const share = gflops && gbs ? gflops / roofAt(gflops / gbs, peaks) : copyShare;
     const label = `${names.indexOf(row.case) + 1} ${row.case}, ${row.direction}`;
-    const time = medianMs === null ? (note ?? "") : `${medianMs.toPrecision(3)} ms`;
+    const time = medianMs === null ? (note ?? "") : milliseconds(medianMs);
     const text = share === null ? time : `${percent(share)}, ${time}`;
     return { label, length: share, text, colour: familyOf(row) };
   });
@@ -253,7 +256,7 @@ function renderPeers({ head, rows }: Peers): string {
       const colour = engines.indexOf(engine) % 6;
       if (medianMs === null) return { label: engine, length: null, text: note ?? "not timed", colour };
       const ratio = ours && engine !== "lacuna" ? `, ${(medianMs / ours).toPrecision(2)} x` : "";
-      return { label: engine, length: medianMs / slowest, text: `${medianMs.toPrecision(3)} ms${ratio}`, colour };
+      return { label: engine, length: medianMs / slowest, text: milliseconds(medianMs) + ratio, colour };
     });
     return `<section><h3>${escapeHTML(title)}</h3>${renderBars(title, bars, 320)}</section>`;
   });
@@ -265,7 +268,7 @@ ${facts([["Date", head.date], ["Processor", head.cpu], ["Commit", head.commit], 
 }
 
 function renderRows(rows: readonly Row[], names: readonly string[]): string {
-  const number = (value: number | null) => (value === null ? "" : value.toPrecision(3));
+  const number = (value: number | null) => (value === null ? "" : significant(value));
   const whole = (value: number | null) => (value === null ? "" : String(value));
   const share = (value: number | null) => (value === null ? "" : percent(value));
   const columns = ["#", "case", "direction", "backend", "median ms", "p95 ms", "GFLOP/s", "share", "GB/s", "share"];
