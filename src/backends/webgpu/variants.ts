@@ -1,4 +1,4 @@
-import type { Groups } from "../../kernel.js";
+import { type Groups, linear } from "../../kernel.js";
 
 /** What of an adapter decides which kernels suit it. */
 export interface Traits {
@@ -26,8 +26,27 @@ export interface Variant {
   readonly constants?: (params: KernelParams) => Readonly<Record<string, number>>;
 }
 
+/** Depthwise 3x3 at stride 1: tiles of outputs a dilation apart, 4 columns and `rows` rows, four channels a thread. */
+const SLIDE_COLUMNS = 4;
+const slides = (p: KernelParams): boolean =>
+  p.kh === 3 && p.kw === 3 && p.stride_h === 1 && p.stride_w === 1 && p.cin === p.cout && p.cin! % 4 === 0;
+const slideTiles = (p: KernelParams, height: number, width: number, rows: number): number => {
+  const [down, across] = [p.dilation_h!, p.dilation_w!];
+  return p.n! * Math.ceil(height / (rows * down)) * down * Math.ceil(width / (SLIDE_COLUMNS * across)) * across;
+};
+const slide = (groups: (p: KernelParams, lanes: number) => Groups): Variant => ({
+  name: "slide",
+  prefers: "software",
+  fits: slides,
+  groups: (p) => groups(p, p.cout! / 4),
+});
+
 /** By kernel, best guess first. The kernel's plain shader always fits, and is better than what prefers another adapter. */
-export const variants: Readonly<Record<string, readonly Variant[]>> = {};
+export const variants: Readonly<Record<string, readonly Variant[]>> = {
+  "conv2d.forward_depthwise": [slide((p, lanes) => linear(slideTiles(p, p.out_height!, p.out_width!, 8) * lanes, 64))],
+  "conv2d.grad_input_depthwise": [slide((p, lanes) => linear(slideTiles(p, p.height!, p.width!, 8) * lanes, 64))],
+  "conv2d.grad_weight_depthwise": [slide((p, lanes) => linear(p.splits! * lanes, 64))],
+};
 
 /** What can run a kernel, best guess first; null is its plain shader. */
 export function candidatesFor(kernel: string, params: KernelParams, traits: Traits): (Variant | null)[] {
