@@ -85,13 +85,14 @@ test("weights in f32 under a map of halves: their gradient is f32", async () => 
 });
 
 describe("every combination", () => {
-  // Channels of the three kernel families: scalar, vec4, depthwise with a multiplier; and groups of each.
+  // Channels of the kernel families: scalar, vec4, depthwise in vectors and with a multiplier; and groups of each.
   const channels: [name: string, cin: number, cout: number, groups: number][] = [
     ["dense, odd channels", 3, 5, 1],
     ["dense, multiples of 4", 4, 8, 1],
     ["two groups, odd channels", 6, 10, 2],
     ["two groups, multiples of 4", 8, 8, 2],
     ["depthwise", 5, 5, 5],
+    ["depthwise, multiples of 4", 8, 8, 8],
     ["depthwise, two outputs for each input", 3, 6, 3],
   ];
   const strides = [1, 2, [3, 1]] as const;

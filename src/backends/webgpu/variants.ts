@@ -35,7 +35,14 @@ const tapTiles = (p: KernelParams, cout: number, cin: number): Groups => {
   const tiles = Math.ceil(p.cout! / p.groups! / cout) * Math.ceil(p.cin! / p.groups! / cin);
   return [p.kh! * p.kw!, p.groups! * tiles, p.splits!];
 };
-/** The same where taps and input channels form one axis, of which a workgroup has 32. */
+/** Square tiles of these in workgroup memory; of fewer channels than half a tile's side most of a tile would be idle. */
+const gradWeightTile = (size: number, leastChannels: number): Variant => ({
+  name: `tile${size}`,
+  prefers: "gpu",
+  fits: (p) => Math.min(p.cin!, p.cout!) / p.groups! >= leastChannels && mayLaunch(tapTiles(p, size, size)),
+  groups: (p) => tapTiles(p, size, size),
+});
+/** Workgroups where taps and input channels form one axis, of which a workgroup has 32. */
 const columnTiles = (p: KernelParams): Groups => {
   const columns = Math.ceil((p.kh! * p.kw! * p.cin!) / p.groups! / 32);
   return [columns, p.groups! * Math.ceil(p.cout! / p.groups! / 32), p.splits!];
@@ -61,6 +68,21 @@ const broadcast = (groups: Variant["groups"], fits: (p: KernelParams) => boolean
   groups,
 });
 
+/** Depthwise 3x3 at stride 1: tiles of outputs a dilation apart, 4 columns and `rows` rows, four channels a thread. */
+const SLIDE_COLUMNS = 4;
+const slides = (p: KernelParams): boolean =>
+  p.kh === 3 && p.kw === 3 && p.stride_h === 1 && p.stride_w === 1 && p.cin === p.cout && p.cin! % 4 === 0;
+const slideTiles = (p: KernelParams, height: number, width: number, rows: number): number => {
+  const [down, across] = [p.dilation_h!, p.dilation_w!];
+  return p.n! * Math.ceil(height / (rows * down)) * down * Math.ceil(width / (SLIDE_COLUMNS * across)) * across;
+};
+const slide = (groups: (p: KernelParams, lanes: number) => Groups): Variant => ({
+  name: "slide",
+  prefers: "software",
+  fits: slides,
+  groups: (p) => groups(p, p.cout! / 4),
+});
+
 /** By kernel, best guess first. The kernel's plain shader always fits, and is better than what prefers another adapter. */
 export const variants: Readonly<Record<string, readonly Variant[]>> = {
   // With few channels most of the lanes would have nothing to do.
@@ -72,11 +94,16 @@ export const variants: Readonly<Record<string, readonly Variant[]>> = {
     broadcast(columnTiles, (p) => (p.kh! * p.kw! * p.cin!) / p.groups! >= 8 && p.cout! / p.groups! >= 4),
   ],
   "conv2d.grad_weight_vec4": [
+    gradWeightTile(64, 33),
+    gradWeightTile(32, 16),
     broadcast(
       (p) => tapTiles(p, 32, 32),
       (p) => p.cin! / p.groups! >= 16 && p.cout! / p.groups! >= 8,
     ),
   ],
+  "conv2d.forward_depthwise": [slide((p, lanes) => linear(slideTiles(p, p.out_height!, p.out_width!, 8) * lanes, 64))],
+  "conv2d.grad_input_depthwise": [slide((p, lanes) => linear(slideTiles(p, p.height!, p.width!, 8) * lanes, 64))],
+  "conv2d.grad_weight_depthwise": [slide((p, lanes) => linear(p.splits! * lanes, 64))],
   "matmul.multiply": [broadcast(productTiles, (p) => p.n! >= 12 && p.m! >= 12)],
   "matmul.multiply_vec4": [broadcast(productTiles, (p) => p.n! >= 12 && p.m! >= 12)],
 };
