@@ -35,7 +35,14 @@ const tapTiles = (p: KernelParams, cout: number, cin: number): Groups => {
   const tiles = Math.ceil(p.cout! / p.groups! / cout) * Math.ceil(p.cin! / p.groups! / cin);
   return [p.kh! * p.kw!, p.groups! * tiles, p.splits!];
 };
-/** The same where taps and input channels form one axis, of which a workgroup has 32. */
+/** Square tiles of these in workgroup memory; of fewer channels than half a tile's side most of a tile would be idle. */
+const gradWeightTile = (size: number, leastChannels: number): Variant => ({
+  name: `tile${size}`,
+  prefers: "gpu",
+  fits: (p) => Math.min(p.cin!, p.cout!) / p.groups! >= leastChannels && mayLaunch(tapTiles(p, size, size)),
+  groups: (p) => tapTiles(p, size, size),
+});
+/** Workgroups where taps and input channels form one axis, of which a workgroup has 32. */
 const columnTiles = (p: KernelParams): Groups => {
   const columns = Math.ceil((p.kh! * p.kw! * p.cin!) / p.groups! / 32);
   return [columns, p.groups! * Math.ceil(p.cout! / p.groups! / 32), p.splits!];
@@ -56,6 +63,8 @@ export const variants: Readonly<Record<string, readonly Variant[]>> = {
     },
   ],
   "conv2d.grad_weight_vec4": [
+    gradWeightTile(64, 33),
+    gradWeightTile(32, 16),
     {
       name: "broadcast",
       prefers: "software",
