@@ -130,8 +130,9 @@ export class WebGPUBackend implements Backend {
     });
   }
 
-  /** @throws DeviceError where there is no adapter, or it gives no device. */
+  /** @throws DeviceError where there is no adapter, or it gives no device; ArgumentError for a wrong `LACUNA_TUNE`. */
   static async open(options: WebGPUOptions = {}): Promise<WebGPUBackend> {
+    const tune = options.tune ?? tuneFromEnvironment();
     const gpu = await findGPU(options.dawn);
     const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
     if (!adapter) {
@@ -155,7 +156,7 @@ export class WebGPUBackend implements Backend {
           maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
         },
       });
-      return new WebGPUBackend(gpu, adapter, device, options);
+      return new WebGPUBackend(gpu, adapter, device, tune ? { ...options, tune } : options);
     } catch (cause) {
       releaseGPU(gpu);
       throw new DeviceError("webgpu", "unavailable", `${describeAdapter(adapter)} gives no device`, {}, { cause });
@@ -464,7 +465,7 @@ export class WebGPUBackend implements Backend {
 
   #makeTuner(options: WebGPUOptions): Tuner {
     const { device, adapter, traits } = this;
-    const mode = options.tune ?? tuneFromEnvironment() ?? (traits.software ? "off" : "on");
+    const mode = options.tune ?? (traits.software ? "off" : "on");
     const host: TunerHost = {
       device,
       traits,

@@ -1,4 +1,4 @@
-import { type Groups, MAX_GROUPS } from "../../kernel.js";
+import { type Groups, linear, MAX_GROUPS } from "../../kernel.js";
 
 /** What of an adapter decides which kernels suit it. */
 export interface Traits {
@@ -48,31 +48,46 @@ const columnTiles = (p: KernelParams): Groups => {
   return [columns, p.groups! * Math.ceil(p.cout! / p.groups! / 32), p.splits!];
 };
 
+const tiles32 = (count: number): number => Math.ceil(count / 32);
+/** Tiles of 32 channels, none of which reaches over the end of a group. */
+const channelTiles32 = (channels: number, groups: number): number => groups * tiles32(channels / groups);
+const forwardTiles = (p: KernelParams): Groups =>
+  linear(tiles32(p.n! * p.out_height! * p.out_width!) * channelTiles32(p.cout!, p.groups!), 1);
+/** Pixels of each of the stride_h · stride_w phases by themselves, as in the plain kernels. */
+const inputTiles = (p: KernelParams): Groups => {
+  const phasePixels = p.n! * Math.ceil(p.height! / p.stride_h!) * Math.ceil(p.width! / p.stride_w!);
+  return linear(p.stride_h! * p.stride_w! * tiles32(phasePixels) * channelTiles32(p.cin!, p.groups!), 1);
+};
+const productTiles = (p: KernelParams): Groups => linear(tiles32(p.m!) * tiles32(p.n!), 1);
+
+/** Eight lanes of a subgroup load what they then hand round: for adapters that load for one lane after the other. */
+const broadcast = (groups: Variant["groups"], fits: (p: KernelParams) => boolean): Variant => ({
+  name: "broadcast",
+  prefers: "software",
+  fits: (p, { subgroupLanes }) => subgroupLanes >= 8 && fits(p) && mayLaunch(groups(p)),
+  groups,
+});
+
 /** By kernel, best guess first. The kernel's plain shader always fits, and is better than what prefers another adapter. */
 export const variants: Readonly<Record<string, readonly Variant[]>> = {
+  // With few channels most of the lanes would have nothing to do.
+  "conv2d.forward": [broadcast(forwardTiles, (p) => p.cout! / p.groups! >= 12)],
+  "conv2d.forward_vec4": [broadcast(forwardTiles, (p) => p.cout! / p.groups! >= 12)],
+  "conv2d.grad_input": [broadcast(inputTiles, (p) => p.cin! / p.groups! >= 12)],
+  "conv2d.grad_input_vec4": [broadcast(inputTiles, (p) => p.cin! / p.groups! >= 12)],
   "conv2d.grad_weight": [
-    {
-      name: "broadcast",
-      prefers: "software",
-      fits: (p, { subgroupLanes }) =>
-        subgroupLanes >= 8 &&
-        (p.kh! * p.kw! * p.cin!) / p.groups! >= 8 &&
-        p.cout! / p.groups! >= 4 &&
-        mayLaunch(columnTiles(p)),
-      groups: columnTiles,
-    },
+    broadcast(columnTiles, (p) => (p.kh! * p.kw! * p.cin!) / p.groups! >= 8 && p.cout! / p.groups! >= 4),
   ],
   "conv2d.grad_weight_vec4": [
     gradWeightTile(64, 33),
     gradWeightTile(32, 16),
-    {
-      name: "broadcast",
-      prefers: "software",
-      fits: (p, { subgroupLanes }) =>
-        subgroupLanes >= 8 && p.cin! / p.groups! >= 16 && p.cout! / p.groups! >= 8 && mayLaunch(tapTiles(p, 32, 32)),
-      groups: (p) => tapTiles(p, 32, 32),
-    },
+    broadcast(
+      (p) => tapTiles(p, 32, 32),
+      (p) => p.cin! / p.groups! >= 16 && p.cout! / p.groups! >= 8,
+    ),
   ],
+  "matmul.multiply": [broadcast(productTiles, (p) => p.n! >= 12 && p.m! >= 12)],
+  "matmul.multiply_vec4": [broadcast(productTiles, (p) => p.n! >= 12 && p.m! >= 12)],
 };
 
 /** What can run a kernel, best guess first; null is its plain shader. */
