@@ -16,7 +16,8 @@ export interface CapturedStep<T> extends Disposable {
 
 /**
  * Takes a step once and keeps its commands, so that taking it again costs next to nothing in JavaScript: on CUDA a graph of
- * all its kernels, which the driver launches at once; on other devices the function runs again, with the same results.
+ * all its kernels, which the driver launches at once; on WebGPU a list of all that its kernels bind, in memory that is
+ * planned for the whole step; on other devices the function runs again, with the same results.
  *
  * The step reads what is in its tensors when it is replayed: `assign` new data to those it takes in. Numbers are those of
  * the first time, unless they are given as functions (`lrScale`, `reverseGradient`'s lambda, an average's step) or are

@@ -5,6 +5,8 @@ import { afterAll, describe, expect, it, test } from "vitest";
 import { type Case, casesOf, checkable, isStep, smaller } from "../src/cli/bench/cases.js";
 import { type ComparableRow, compareRows, readRows } from "../src/cli/bench/compare.js";
 import { countsOf, flopsOf } from "../src/cli/bench/counts.js";
+import type { Row } from "../src/cli/bench/measure.js";
+import { type Peers, readPeers, renderBench, type Setting } from "../src/cli/bench/report.js";
 import { quantile, withBackward } from "../src/cli/bench/timing.js";
 import { disagreement } from "../src/cli/bench/values.js";
 import { UsageError } from "../src/cli/command.js";
@@ -38,6 +40,8 @@ describe("the command line", () => {
     [2, /--rounds/, ["--rounds", "0"]],
     [2, /--seconds/, ["--seconds", "soon"]],
     [2, /--nonsense/, ["--nonsense"]],
+    [2, /--peers has no page/, ["--peers", other]],
+    [3, /other\.json: was not written by bench:peers/, ["--html", join(root, "no.html"), "--peers", other]],
     [3, /nowhere\.json: cannot be read/, ["--compare", join(root, "nowhere.json")]],
     [3, /other\.json: was not written by lacuna bench/, ["--compare", other]],
   ])("exits with %i and says %s", async (code, message, args) => {
@@ -50,7 +54,8 @@ describe("the command line", () => {
   it("measures a case, writes it down and compares another run with it", async () => {
     const [file, old] = [join(root, "now.json"), join(root, "old.json")];
     const args = ["bench", "--backend", "reference", "--filter", "^batchNorm .*x64$", "--seconds", "0"];
-    const first = await lacuna(...args, "--json", file);
+    const page = join(root, "now.html");
+    const first = await lacuna(...args, "--json", file, "--html", page);
     expect(first.stderr).toBe("");
     expect(first.code).toBe(0);
     expect(first.stdout).toMatch(/^batchNorm 1x17x17x64 +both/m);
@@ -61,14 +66,16 @@ describe("the command line", () => {
     expect(rows[2].dispatches).toBe(rows[0].dispatches + rows[1].dispatches);
     expect(rows[2].bytes).toBeGreaterThan(0);
 
-    // A run that would have been a hundred times as fast, and one that would have been as slow.
+    expect(readFileSync(page, "utf8")).toContain("batchNorm 1x17x17x64, backward");
+
+    // A run that would have been a million times as fast, and one that would have been as slow: beyond any load of this machine.
     const scaled = (factor: number) =>
       rows.map((row: ComparableRow) => ({ ...row, roundMs: row.roundMs.map((ms) => ms * factor) }));
-    writeFileSync(old, JSON.stringify({ rows: scaled(0.01) }));
+    writeFileSync(old, JSON.stringify({ rows: scaled(1e-6) }));
     const slower = await lacuna(...args, "--compare", old);
     expect(slower.stdout).toMatch(/2 slower, 0 faster, 0 within the noise/);
     expect(slower.code).toBe(9);
-    writeFileSync(old, JSON.stringify({ rows: scaled(100) }));
+    writeFileSync(old, JSON.stringify({ rows: scaled(1e6) }));
     expect((await lacuna(...args, "--compare", old)).code).toBe(0);
   });
 });
@@ -114,7 +121,7 @@ describe("cases", () => {
     }
   });
   it.each(all.map((one) => [one.name, one] as const))("%s shrinks to what can be checked", (_, one) => {
-    const shape = (c: Case) => (c.op === "conv2d" ? c.w[3] * c.groups : c.op === "optimiser" ? 1 : c.x[3]);
+    const shape = (c: Case) => (c.op === "conv2d" ? c.w[3] * c.groups : "x" in c ? c.x[3] : 1);
     const small = checkable(one);
     expect(small.op).toBe(one.op);
     if (!isStep(one)) expect(checkable(small)).toEqual(small);
@@ -154,4 +161,106 @@ test("quantiles interpolate, and backward is the difference of neighbours", () =
   expect(quantile([1, 2], 0.95)).toBeCloseTo(1.95);
   expect(withBackward({ forward: [1, 2], both: [5, 4, 9] }).backward).toEqual([3.5, 2.5, 7.5]);
   expect(withBackward({ step: [1] })).toEqual({ step: [1] });
+});
+
+test("the peers' packages are in a lock file of their own, which names no host", () => {
+  const read = (file: string) => JSON.parse(readFileSync(new URL(`../${file}`, import.meta.url), "utf8"));
+  const [ours, theirs] = [read("package-lock.json"), read("bench/peers/package-lock.json")];
+  const { dependencies, private: unpublished } = read("bench/peers/package.json");
+  expect(unpublished).toBe(true);
+  for (const name of Object.keys(dependencies)) {
+    expect(theirs.packages[`node_modules/${name}`].version).toBe(dependencies[name]);
+    expect(Object.keys(ours.packages)).not.toContain(`node_modules/${name}`);
+  }
+  for (const held of Object.values(theirs.packages)) expect(held).not.toHaveProperty("resolved");
+  expect(read("package.json").files).not.toContain("bench");
+});
+
+describe("the report page", () => {
+  const evil = `<script>alert("x")</script>&'`;
+  const where = { date: "2026-01-01", cpu: evil, cores: 2, load: 0, node: "v20", commit: evil };
+  const backend: Setting = {
+    name: "webgpu",
+    description: evil,
+    size: "small",
+    peaks: { copyGBs: 10, gflops: 100, gflopsOf: evil },
+  };
+  const row = (name: string, more: Partial<Row>): Row => ({
+    case: name,
+    direction: "forward",
+    engine: "lacuna",
+    backend: "webgpu",
+    medianMs: 2,
+    p95Ms: 3,
+    roundMs: [2],
+    gflops: null,
+    gbs: 5,
+    flopShare: null,
+    copyShare: 0.5,
+    bytes: 2 ** 20,
+    dispatches: 3,
+    submits: 1,
+    checkedAs: name,
+    ...more,
+  });
+  const rows: readonly Row[] = [
+    row("conv2d a", { gflops: 50, gbs: 2 }), // 25 FLOP/byte: under the flat part, at half of it
+    row("conv2d a", { direction: "backward", gflops: 10, gbs: 10 }), // 1 FLOP/byte: on the slope
+    row("conv2d a", { direction: "both", gflops: 30, gbs: 4 }),
+    row(evil, {}),
+    row("softmax refused", { medianMs: null, gbs: null, copyShare: null, note: evil }),
+  ];
+  const peer = (engine: string, medianMs: number | null, note?: string) => {
+    const figures = { medianMs, cpuMs: medianMs, bytes: null, ...(note !== undefined && { note }) };
+    return { case: `conv2d ${evil}`, direction: "both", engine, backend: "webgpu", ...figures };
+  };
+  const peers: Peers = {
+    head: { date: "2026-01-02", cpu: evil, commit: "c0ffee", engines: [{ name: "other", description: evil }] },
+    rows: [peer("lacuna", 10), peer("other", 25), peer("third", null, evil)],
+  };
+  const html = renderBench(where, [backend], rows, peers);
+
+  it("names every case, escaped, and fetches nothing", () => {
+    expect(html).not.toMatch(/<script|src=|href=|url\(|@import|https?:/);
+    expect(html.match(/&#60;script&#62;/g)!.length).toBeGreaterThan(8);
+    for (const name of ["conv2d a", "softmax refused", "conv2d &#60;script"]) expect(html).toContain(name);
+  });
+  it("closes every element that it opens", () => {
+    const open: string[] = [];
+    for (const [, close, name, empty] of html.matchAll(/<(\/?)([a-z]\w*)[^>]*?(\/?)>/g)) {
+      if (empty || name === "meta") continue;
+      if (close) expect(open.pop()).toBe(name);
+      else open.push(name!);
+    }
+    expect(open).toEqual([]);
+  });
+  it("puts dots inside the frame and under the roof, and says their share of it", () => {
+    const dots = [...html.matchAll(/<title>([^<]*)<\/title><circle cx="([\d.]+)" cy="([\d.]+)"/g)];
+    expect(dots.map(([, title]) => title)).toEqual([
+      "conv2d a, forward: 50.0 GFLOP/s at 25.0 FLOP/byte, 50 % of the roof",
+      "conv2d a, backward: 10.0 GFLOP/s at 1.0 FLOP/byte, 100 % of the roof",
+    ]);
+    const roof = html
+      .match(/<polyline [^>]*points="([^"]*)"/)![1]!
+      .split(" ")
+      .map((p) => p.split(",").map(Number));
+    const [[x0, y0], [x1, y1]] = roof as [[number, number], [number, number]];
+    const [x, y] = [Number(dots[1]![2]), Number(dots[1]![3])];
+    expect(y, "on the slope").toBeCloseTo(y0 + ((x - x0) / (x1 - x0)) * (y1 - y0), 0);
+    expect(Number(dots[0]![3])).toBeGreaterThan(y1);
+    for (const [, , cx, cy] of dots) {
+      expect(Number(cx)).toSatisfy((at: number) => at >= 0 && at <= 720);
+      expect(Number(cy)).toSatisfy((at: number) => at >= 0 && at <= 400);
+    }
+  });
+  it("sets peers beside lacuna, and says what one refuses", () => {
+    expect(html).toContain("25.0 ms, 2.5 x");
+    expect(html).toContain("third: &#60;script");
+    expect(renderBench(where, [backend], rows, null)).not.toContain("Beside other engines");
+  });
+  it("reads what bench:peers writes", async () => {
+    const file = join(root, "peers.json");
+    writeFileSync(file, JSON.stringify(peers));
+    expect(await readPeers(file)).toEqual(peers);
+  });
 });

@@ -2,13 +2,14 @@ import { describe, expect, test } from "vitest";
 import { differentiate } from "../src/autograd.js";
 import type { Backend } from "../src/backends/backend.js";
 import { NativeBackend } from "../src/backends/native/index.js";
+import { WebGPUBackend, type WebGPUOptions } from "../src/backends/webgpu/index.js";
 import { capture } from "../src/capture.js";
 import { DeviceError, ScopeError } from "../src/errors.js";
-import { add, dropout, mean, mul, relu, reverseGradient, scale, sub } from "../src/ops/index.js";
+import { add, dropout, mean, mul, relu, reverseGradient, scale, sub, sum } from "../src/ops/index.js";
 import { AdamW, EMA } from "../src/optim/index.js";
 import { Generator } from "../src/random.js";
 import { eachStep } from "../src/recording.js";
-import { scope, Tensor } from "../src/tensor.js";
+import { dispose, scope, Tensor } from "../src/tensor.js";
 import { allDevices, failureOf, hostAddon, hostDevice, onCard, values } from "./harness.js";
 
 const devices = await allDevices();
@@ -92,9 +93,8 @@ test.each(devices.map((d) => [d.description, d] as const))(
   },
 );
 
-describe.skipIf(!hostDevice())("graphs", () => {
-  const device = hostDevice() ?? devices[0]!;
-
+const withGraphs = devices.filter((d) => d.graphs !== null).map((d) => [d.description, d] as const);
+describe.each(withGraphs)("graphs: %s", (_, device) => {
   test("a constant that a step writes is kept with it", async () => {
     using sum = Tensor.zeros(device, [3]);
     const step = capture(device, () => {
@@ -146,6 +146,31 @@ describe.skipIf(!hostDevice())("graphs", () => {
     expect(() => capture(device, () => capture(device, () => null))).toThrow(DeviceError);
   });
 
+  test("two graphs side by side, and what is between them", async () => {
+    using x = Tensor.from(device, values(600, 1));
+    using y = Tensor.from(device, values(600, 2));
+    const first = capture(device, () => scale(add(x, y), 2));
+    const second = capture(device, () => mul(sub(x, y), first.values));
+    const expected = async () => {
+      const [a, b] = await Promise.all([x.data(), y.data()]);
+      return [...a].map((v, i) => (v - b[i]!) * 2 * (v + b[i]!));
+    };
+    for (let i = 3; i < 6; i++) {
+      x.assign(values(600, i));
+      first.replay();
+      using other = Tensor.full(device, [600], i); // neither's memory
+      second.replay();
+      const wanted = await expected();
+      expect([...(await second.values.data())].every((v, j) => Math.abs(v - wanted[j]!) < 1e-5)).toBe(true);
+      expect(await other.data()).toEqual(new Float32Array(600).fill(i));
+    }
+    second.dispose();
+    first.replay();
+    first.dispose();
+  });
+});
+
+describe.skipIf(!hostDevice())("graphs of the native addon", () => {
   test("what a step made and freed stays its graph's, even where all of it was freed", async () => {
     const backend = NativeBackend.open("cuda", { addon: hostAddon });
     const [x, y] = [Tensor.ones(backend, [1 << 12]), Tensor.zeros(backend, [1 << 12])];
@@ -194,5 +219,148 @@ describe.skipIf(!hostDevice())("graphs", () => {
     const y = Tensor.zeros(small, [3 << 18]);
     y.dispose();
     small.dispose();
+  });
+});
+
+describe.skipIf(!devices.some((d) => d.name === "webgpu"))("graphs of WebGPU", () => {
+  const open = (options: WebGPUOptions = {}) => WebGPUBackend.open(options);
+
+  test("memory: planned, kept while the graph lives, and handed on afterwards", async () => {
+    using device = await open();
+    const x = Tensor.full(device, [1 << 14], 3);
+    const step = () => {
+      let y = x.alias();
+      for (let i = 0; i < 8; i++) {
+        const next = add(y, x);
+        y.dispose();
+        y = next;
+      }
+      return y;
+    };
+    scope(step).dispose();
+    const before = device.reservedBytes; // x, and two buffers by turns
+    expect(before).toBe(3 << 16);
+    const captured = capture(device, step);
+    expect(device.reservedBytes).toBe(before);
+    const others = [1, 2].map((value) => Tensor.full(device, [1 << 14], value));
+    expect(device.reservedBytes).toBe(5 << 16);
+    captured.replay();
+    for (const [i, other] of others.entries()) expect((await other.data())[0]).toBe(i + 1);
+    expect((await captured.values.data()).every((v) => v === 27)).toBe(true);
+    const { live } = device.stats;
+    captured.dispose();
+    expect(device.stats.live).toBe(live - 1);
+    dispose(others);
+    dispose(scope(() => [step(), step()]));
+    expect(device.reservedBytes).toBe(5 << 16);
+    x.dispose();
+    expect(device.stats).toMatchObject({ live: 0, bytes: 0 });
+  });
+
+  test("a tensor that outlives its graph keeps its memory", async () => {
+    using device = await open();
+    using x = Tensor.full(device, [1 << 14], 3);
+    const captured = capture(device, () => scale(x, 2));
+    const kept = captured.values.alias();
+    captured.dispose();
+    using other = Tensor.full(device, [1 << 14], 1);
+    expect((await other.data())[0]).toBe(1);
+    expect((await kept.data()).every((v) => v === 6)).toBe(true);
+    kept.dispose();
+    const reserved = device.reservedBytes;
+    Tensor.full(device, [1 << 14], 1).dispose();
+    expect(device.reservedBytes).toBe(reserved);
+  });
+
+  test("kernels that are split at the binding limit, with parameters that change", async () => {
+    using device = await open({ maxBindingBytes: 64 * 1024 });
+    const count = 3 * 16384 + 64;
+    const x = Tensor.from(
+      device,
+      Float32Array.from({ length: count }, (_, i) => i % 1000),
+    );
+    let factor = 1;
+    const step = capture(device, () => ({ scaled: scale(x, () => factor), total: sum(x) }));
+    for (factor = 2; factor < 4; factor++) {
+      step.replay();
+      const data = await step.values.scaled.data();
+      expect(data.every((v, i) => v === factor * (i % 1000))).toBe(true);
+    }
+    const exact = Array.from({ length: count }, (_, i) => i % 1000).reduce((a, b) => a + b, 0);
+    expect(await step.values.total.item()).toBeCloseTo(exact, -2);
+    step.dispose();
+    x.dispose();
+  });
+
+  test("a step that asks for too much is not captured, and the device goes on", async () => {
+    using device = await open({ maxBindingBytes: 1024 });
+    using x = Tensor.zeros(device, [1024]);
+    using row = Tensor.ones(device, [1]);
+    const tooMany = Math.floor(device.device.limits.maxBufferSize / 4) + 1024;
+    const before = device.stats;
+    for (const step of [() => add(scale(x, 2), row), () => Tensor.zeros(device, [tooMany])]) {
+      expect(await failureOf(() => capture(device, step))).toMatchObject({ failure: "limit" });
+      expect(device.stats).toMatchObject({ live: before.live, bytes: before.bytes });
+    }
+    expect(await row.item()).toBe(1);
+  });
+
+  test("a device without memory says so when what was captured is read", async () => {
+    const device = await open();
+    const x = Tensor.ones(device, [1024]);
+    scope(() => void scale(add(x, x), 2)); // the pipelines are there: what fails from here on is memory
+    const popErrorScope = device.device.popErrorScope.bind(device.device);
+    const none = { message: "none left" } as GPUError; // a GPUError cannot be made
+    device.device.popErrorScope = () => popErrorScope().then(() => none);
+    const step = capture(device, () => [scale(add(x, x), 2), add(x, x), add(x, x)]);
+    device.device.popErrorScope = popErrorScope;
+    expect(await failureOf(() => step.values[0]!.data())).toMatchObject({ failure: "out-of-memory" });
+    expect((await failureOf(() => step.replay())).failure).toBe("out-of-memory");
+    device.dispose();
+  });
+
+  test("GPU times by kernel", async () => {
+    using device = await open({ timestamps: true });
+    if (!device.device.features.has("timestamp-query")) return;
+    using x = Tensor.ones(device, [64]);
+    const step = capture(device, () => {
+      let y = relu(x);
+      for (let i = 0; i < 600; i++) y = scale(y, 1); // more than one submission
+      return y;
+    });
+    await device.kernelTimes();
+    step.replay();
+    const times = await device.kernelTimes();
+    expect(times!.map(({ kernel, runs }) => [kernel, runs]).sort()).toEqual([
+      ["elementwise.relu", 1],
+      ["elementwise.scale", 600],
+    ]);
+    step.dispose();
+  });
+
+  test("replaying goes out in few submissions, and makes nothing new", async () => {
+    using device = await open();
+    using x = Tensor.ones(device, [64]);
+    const step = capture(device, () => {
+      let y = relu(x);
+      for (let i = 0; i < 599; i++) y = scale(y, 1);
+      return y;
+    });
+    const { dispatches, submits } = device.stats;
+    const made: string[] = [];
+    for (const name of ["createBuffer", "createBindGroup", "createComputePipeline"] as const) {
+      const make = device.device[name].bind(device.device) as () => never;
+      Object.assign(device.device, {
+        [name]: (...args: Parameters<typeof make>) => {
+          made.push(name);
+          return make(...args);
+        },
+      });
+    }
+    step.replay();
+    expect(made).toEqual([]);
+    expect(device.stats.dispatches - dispatches).toBe(600);
+    expect(device.stats.submits - submits).toBe(3);
+    step.dispose();
   });
 });

@@ -102,7 +102,7 @@ describe.skipIf(!present)("the tuner", () => {
 });
 
 test("candidates: what suits the adapter, the plain shader, the rest", () => {
-  const traits = { subgroups: true, f16: true, workgroupBytes: 32768 };
+  const traits = { subgroups: true, subgroupLanes: 8, f16: true, workgroupBytes: 32768 };
   for (const [kernel, list] of Object.entries(variants)) {
     expect(new Set(list.map(({ name }) => name)).size, `${kernel}: names`).toBe(list.length);
     for (const software of [true, false]) {

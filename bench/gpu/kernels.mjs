@@ -1,7 +1,7 @@
 // Part "kernels" of `npm run gpu`: each layer's kernels beside PyTorch on the same card, in turns. Ratios are PyTorch's time
 // over ours; issue 4's bars stand beside them. Standard normal data (nearly: sums of four uniform numbers).
 import * as lacuna from "../../dist/index.js";
-import { PyTorch } from "../pytorch.mjs";
+import { PyTorch } from "../peers/engine.mjs";
 import { denseLayers, depthwiseLayers, lossLayers, mapLayers, optimisers, shrink, stem, strided } from "./cases.mjs";
 import { both, prepare } from "./operands.mjs";
 import { card, firstLine, part } from "./part.mjs";
@@ -167,7 +167,7 @@ await part(async ({ small, python, seconds, rest }) => {
   const end = performance.now() + 1000 * (seconds - 20);
   const repetitions = small ? 3 : 100;
   const filter = new RegExp(rest[0] ?? "");
-  const peer = new PyTorch(python, small ? 2 : 8, true, "gpu/pytorch_gpu.py", small ? ["--small"] : []);
+  const peer = new PyTorch(python, small ? 2 : 8, true, "../gpu/pytorch_gpu.py", small ? ["--small"] : []);
   const [failures, rows, figures] = [[], [], []];
   const about = await peer.ask({ do: "hello" }).catch((error) => {
     failures.push(`PyTorch is not there, only lacuna is timed: ${firstLine(error)}`);
@@ -243,7 +243,7 @@ await part(async ({ small, python, seconds, rest }) => {
       failures.push(`${one.name}, ${precision}: ${firstLine(error)}`);
     }
   }
-  peer.close();
+  await peer.close();
   const head = ["layer, batch 16", "", "", "µs", "PyTorch", "ratio", "compile", "of copy", "bars"];
   const gb = (/** @type {number | null} */ v) => (v === null ? "?" : `${(v / 1e9).toFixed(0)} GB/s`);
   const note = `copy on the card: ${gb(bandwidth)}, PyTorch's ${gb(theirBandwidth)}; ${about?.version ?? "no PyTorch"}`;

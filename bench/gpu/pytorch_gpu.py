@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "peers"))
 from deeplab_torch import DeepLab50  # noqa: E402
 from pytorch import fill, nchw, sample, truth, tversky, values  # noqa: E402
 
@@ -252,7 +252,7 @@ def time_step(request):
 
 
 def check_step(case):
-    """Loss and gradients at weights that both sides know, without dropout, in f32: bench/pytorch.py `StepCase.check`."""
+    """Loss and gradients at weights that both sides know, without dropout, in f32: bench/peers/pytorch.py `StepCase.check`."""
     step = Step(case, "f32", False)
     fill(step.model)
     for module in step.model.modules():

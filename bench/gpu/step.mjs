@@ -2,7 +2,7 @@
 // PyTorch's (the same network, autocast, channels_last, torch.compile) on the same card. First both are given the same
 // weights at a small size, and must give the same loss and gradients: it is the same network.
 import * as lacuna from "../../dist/index.js";
-import { PyTorch } from "../pytorch.mjs";
+import { PyTorch } from "../peers/engine.mjs";
 import { labels, relativeError, sample, values } from "../values.mjs";
 import { card, firstLine, part } from "./part.mjs";
 import { table } from "./table.mjs";
@@ -95,7 +95,7 @@ async function timeOurs(one, precision, repetitions = 10) {
 }
 
 await part(async ({ small, python }) => {
-  const peer = new PyTorch(python, small ? 2 : 8, true, "gpu/pytorch_gpu.py", small ? ["--small"] : []);
+  const peer = new PyTorch(python, small ? 2 : 8, true, "../gpu/pytorch_gpu.py", small ? ["--small"] : []);
   const [rows, failures, figures] = [[], [], []];
   const about = await peer.ask({ do: "hello" }).catch((error) => {
     failures.push(`PyTorch is not there, only lacuna is timed: ${firstLine(error)}`);
@@ -164,7 +164,7 @@ await part(async ({ small, python }) => {
       failures.push(`${one.name}, ${precision}: ${firstLine(error)}`);
     }
   }
-  peer.close();
+  await peer.close();
   const head = ["step, DeepLabV3+ ResNet-50", "", "ms", "PyTorch", "compiled", "ratio", "images/s", "bar"];
   return {
     table: table(

@@ -6,7 +6,8 @@ import { type BenchSize, casesOf, sizes } from "./bench/cases.js";
 import { type Comparison, compareRows, readRows } from "./bench/compare.js";
 import { machine } from "./bench/machine.js";
 import { measure, ReferenceResults, type Row } from "./bench/measure.js";
-import { measurePeaks, type Peaks } from "./bench/peaks.js";
+import { measurePeaks } from "./bench/peaks.js";
+import { readPeers, renderBench, type Setting } from "./bench/report.js";
 import { type Command, parseOptions, UsageError, wholeNumber } from "./command.js";
 import { EXIT } from "./exit_code.js";
 
@@ -25,6 +26,8 @@ case is compared with the float64 reference first, at a smaller size where that 
   --seconds N      of each round, and three runs at least (default 1; 0: one run)
   --kernels        GPU time of each kernel, on WebGPU adapters with timestamps
   --json FILE      writes machine, peaks and rows
+  --html FILE      writes a page of them: roofline, shares of the roof, all rows
+  --peers FILE     with --html: bars beside other engines, from a file of the repository's "npm run bench:peers -- --json"
   --compare FILE   ratios to an earlier --json of the same machine; exits with ${EXIT.slower} where a case became slower beyond the noise
 
 GFLOP/s counts convolutions and matrix products (two for a multiply-add, none on padding). GB/s counts each operand and
@@ -38,6 +41,8 @@ result once, in whole steps those of each kernel. Shares are of this adapter's o
       seconds: { type: "string", default: "1" },
       kernels: { type: "boolean", default: false },
       json: { type: "string" },
+      html: { type: "string" },
+      peers: { type: "string" },
       compare: { type: "string" },
     });
     const size = sizeOption(options.size);
@@ -49,6 +54,10 @@ result once, in whole steps those of each kernel. Shares are of this adapter's o
     if (sizes.every((at) => (size ?? at) !== at || choose(at).length === 0)) {
       throw new UsageError(`--filter: no case matches ${filter}`, "lacuna bench without --filter lists them");
     }
+    if (options.peers !== undefined && options.html === undefined) {
+      throw new UsageError("--peers has no page to go into", "give --html FILE, too");
+    }
+    const peers = options.peers === undefined ? null : await readPeers(options.peers);
     const before = options.compare === undefined ? null : await readRows(options.compare);
 
     const say = (line: string) => terminal.stdout.write(`${line}\n`);
@@ -77,6 +86,7 @@ result once, in whole steps those of each kernel. Shares are of this adapter's o
     if (options.kernels && !rows.some((row) => row.kernels)) say("no adapter here has timestamps for --kernels");
     if (options.json)
       await writeFile(options.json, `${JSON.stringify({ head: { ...where, backends }, rows }, null, 1)}\n`);
+    if (options.html) await writeFile(options.html, renderBench(where, backends, rows, peers));
     if (!before) return code;
     const compared = compareRows(
       before,
@@ -86,14 +96,6 @@ result once, in whole steps those of each kernel. Shares are of this adapter's o
     return code === EXIT.ok && compared.some(({ verdict }) => verdict === "slower") ? EXIT.slower : code;
   },
 };
-
-/** A backend, as it is measured. */
-interface Setting {
-  readonly name: BackendName;
-  readonly description: string;
-  readonly size: BenchSize;
-  readonly peaks: Peaks;
-}
 
 async function settingOf(name: BackendName, asked: BenchSize | undefined): Promise<Setting> {
   using device = await open(name);
@@ -169,7 +171,11 @@ function rowLines(row: Row): string[] {
   const kernels = row.kernels?.map(
     ({ kernel, runs, ms }) => `    ${ms.toFixed(3).padStart(9)} ms  ${runs} x ${kernel}`,
   );
-  return [tableLine([row.case, row.direction, ...cells, ...counts]), ...(kernels ?? [])];
+  const { javaScript } = row;
+  const cost = javaScript
+    ? `    ${javaScript.eagerUs.toFixed(1)} us of JavaScript a dispatch, replayed ${javaScript.replayedUs.toFixed(1)} (${javaScript.dispatches} dispatches)`
+    : null;
+  return [tableLine([row.case, row.direction, ...cells, ...counts]), ...(cost ? [cost] : []), ...(kernels ?? [])];
 }
 
 /** Which cases the reference could not check at their own size. */

@@ -98,12 +98,13 @@ export function renderReport(report: Report): string {
   ];
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escapeHTML(report.title)}</title><style>${STYLE}</style></head>
+<title>${escapeHTML(report.title)}</title><style>${PAGE_STYLE}</style></head>
 <body><main>${parts.join("\n")}</main></body></html>
 `;
 }
 
-const STYLE = `
+/** Colours, type and tables that report pages share. */
+export const PAGE_STYLE = `
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1c1e21; --soft: #60656c; --rule: #d8dbe0; --heat: 0 114 178;
   --s0: #0072b2; --s1: #d55e00; --s2: #009e73; --s3: #b5658f; --s4: #a87500; --s5: #56a0d0; }
 @media (prefers-color-scheme: dark) { :root { --paper: #15171a; --ink: #e6e8eb; --soft: #9aa1a9; --rule: #363b42; --heat: 86 180 233;
@@ -126,7 +127,7 @@ th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
 details { margin-top: 32px; } pre { overflow-x: auto; font-size: 12px; }
 `;
 
-const escapeHTML = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+export const escapeHTML = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
 const colour = (index: number): string => `var(--s${index % 6})`;
 const rgb = (index: number): string => `rgb(${classColour(index).join(" ")})`;

@@ -1,40 +1,27 @@
-import { DeviceError, MissingKernelError } from "../../errors.js";
+import { DeviceError } from "../../errors.js";
 import { fromHalfBits, toHalfBits } from "../../half.js";
-import { type AnyKernel, MAX_GROUPS, packParams } from "../../kernel.js";
+import { type AnyKernel, MAX_GROUPS } from "../../kernel.js";
 import { bytesPerElement, type DType, type TensorData } from "../../shape.js";
-import type { Backend, BackendStats, Slot, View } from "../backend.js";
+import type { Backend, BackendStats, Graph, Graphs, Slot, View } from "../backend.js";
 import { describeAdapter, findGPU, isSoftware, releaseGPU } from "./adapter.js";
+import { BindGroups } from "./bind_groups.js";
 import { KernelClock, type KernelTime } from "./kernel_clock.js";
-import { BufferPool, type PooledBuffer } from "./pool.js";
-import { type ShaderFile, shaderFiles, shaderOf } from "./shaders.gen.js";
+import { Memory, offsetOf, sizeOfView, wholeWords } from "./memory.js";
+import { Pipelines, shaderFor } from "./pipelines.js";
+import { BufferPool, roundedBytes } from "./pool.js";
+import { Recorder } from "./replay.js";
+import { CommandStream, MOST_DISPATCHES } from "./stream.js";
 import { findStore } from "./tune_store.js";
 import { type TuneMode, Tuner, type TunerHost, tuneFromEnvironment } from "./tuner.js";
 import type { Traits, Variant } from "./variants.js";
 
 export type { KernelTime } from "./kernel_clock.js";
 
-// GPUBufferUsage, GPUMapMode and GPUShaderStage are globals in browsers only.
+// GPUBufferUsage and GPUMapMode are globals in browsers only.
 const MAP_READ = 0x01;
 const COPY_DST = 0x08;
-const UNIFORM = 0x40;
-const COMPUTE = 0x4;
 
-/** Parameters of the commands of one submission, at the spacing that dynamic uniform offsets need. */
-const PARAMS_STRIDE = 256;
-const PARAMS_SLOTS = 512;
-/** Bind groups pin nothing that the pool does not hold anyway, but their number must not grow for ever. */
-const MAX_BIND_GROUPS = 32768;
-
-interface Memory {
-  readonly held: PooledBuffer;
-  readonly dtype: DType;
-  readonly bytes: number;
-}
-interface Layout {
-  readonly key: string;
-  readonly group: GPUBindGroupLayout;
-  readonly pipeline: GPUPipelineLayout;
-}
+const NO_PART: Readonly<Record<string, number>> = {};
 
 export interface WebGPUOptions {
   /** Refuses adapters that are a CPU in disguise. Default false. */
@@ -63,30 +50,29 @@ export class WebGPUBackend implements Backend {
   /** What decides which variants of a kernel it takes. */
   readonly traits: Traits;
   readonly offsetAlignment = 256; // the specification's own upper bound, whatever the adapter says
-  readonly lanes = 65536; // fills the largest of today's GPUs with threads that each have some work left
-  readonly graphs = null;
+  readonly lanes: number;
+  readonly graphs: Graphs = {
+    begin: () => this.#beginCapture(),
+    end: () => this.#endCapture(),
+    cancel: () => this.#cancelCapture(),
+  };
   readonly maxBindingBytes: number;
   readonly #maxBufferBytes: number;
-  #slots = new Map<Slot, Memory>();
+  readonly #slots = new Map<Slot, Memory>();
   #next: Slot = 1;
-  #pool: BufferPool;
-  #encoder: GPUCommandEncoder | null = null;
-  #pass: GPUComputePassEncoder | null = null;
-  #params: GPUBuffer;
-  #paramBytes = new DataView(new ArrayBuffer(PARAMS_STRIDE * PARAMS_SLOTS));
-  #paramSlots = 0;
-  #layouts = new Map<string, Layout>();
-  #modules = new Map<string, GPUShaderModule>();
-  #pipelines = new Map<string, GPUComputePipeline>();
-  #bindGroups = new Map<string, GPUBindGroup>();
-  readonly #clock: KernelClock | null;
+  readonly #pool: BufferPool;
+  readonly #stream: CommandStream;
+  readonly #pipelines: Pipelines;
+  readonly #bindGroups: BindGroups;
   readonly #tuner: Tuner;
+  /** While a step is captured. */
+  #recorder: Recorder | null = null;
   #failure: DeviceError | null = null;
   /** An error outside every scope: a consequence of one inside, or a mistake of ours. */
   #uncaptured: DeviceError | null = null;
   #checks: Promise<void>[] = [];
   #disposed = false;
-  #stats = { bytes: 0, peakBytes: 0, dispatches: 0, submits: 0 };
+  #stats = { bytes: 0, peakBytes: 0 };
 
   private constructor(
     readonly gpu: GPU,
@@ -96,22 +82,22 @@ export class WebGPUBackend implements Backend {
   ) {
     this.description = describeAdapter(adapter);
     this.software = isSoftware(adapter);
+    // Fills the largest of today's GPUs with threads that each have some work left, or a CPU of many cores.
+    this.lanes = this.software ? 4096 : 65536;
     const { maxStorageBufferBindingSize, maxBufferSize, maxComputeWorkgroupStorageSize } = device.limits;
     this.traits = {
       software: this.software,
       subgroups: device.features.has("subgroups"),
+      subgroupLanes: device.features.has("subgroups") ? (adapter.info.subgroupMinSize ?? 0) : 0,
       f16: device.features.has("shader-f16"),
       workgroupBytes: maxComputeWorkgroupStorageSize,
     };
     this.maxBindingBytes = Math.min(options.maxBindingBytes ?? Number.POSITIVE_INFINITY, maxStorageBufferBindingSize);
     this.#maxBufferBytes = maxBufferSize;
-    this.#params = device.createBuffer({
-      label: "params",
-      size: PARAMS_STRIDE * PARAMS_SLOTS,
-      usage: UNIFORM | COPY_DST,
-    });
     const timed = options.timestamps && device.features.has("timestamp-query");
-    this.#clock = timed ? new KernelClock(device, PARAMS_SLOTS) : null;
+    this.#stream = new CommandStream(device, timed ? new KernelClock(device, MOST_DISPATCHES) : null);
+    this.#pipelines = new Pipelines(device, (scope, describe) => this.#check(scope, describe));
+    this.#bindGroups = new BindGroups(device, this.#stream.params);
     this.#pool = new BufferPool(device, (size) => {
       const live = this.#stats.bytes;
       this.#check(device.popErrorScope(), () => {
@@ -127,8 +113,9 @@ export class WebGPUBackend implements Backend {
     });
   }
 
-  /** @throws DeviceError where there is no adapter, or it gives no device. */
+  /** @throws DeviceError where there is no adapter, or it gives no device; ArgumentError for a wrong `LACUNA_TUNE`. */
   static async open(options: WebGPUOptions = {}): Promise<WebGPUBackend> {
+    const tune = options.tune ?? tuneFromEnvironment();
     const gpu = await findGPU(options.dawn);
     const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
     if (!adapter) {
@@ -152,7 +139,7 @@ export class WebGPUBackend implements Backend {
           maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
         },
       });
-      return new WebGPUBackend(gpu, adapter, device, options);
+      return new WebGPUBackend(gpu, adapter, device, tune ? { ...options, tune } : options);
     } catch (cause) {
       releaseGPU(gpu);
       throw new DeviceError("webgpu", "unavailable", `${describeAdapter(adapter)} gives no device`, {}, { cause });
@@ -160,7 +147,12 @@ export class WebGPUBackend implements Backend {
   }
 
   get stats(): BackendStats {
-    return { live: this.#slots.size, ...this.#stats };
+    const { dispatches, submits } = this.#stream;
+    return { live: this.#slots.size, ...this.#stats, dispatches, submits };
+  }
+  /** Bytes taken from the device: in use, held by graphs, or kept for the next allocation. */
+  get reservedBytes(): number {
+    return this.#pool.bytes;
   }
 
   supports(dtype: DType): boolean {
@@ -176,9 +168,11 @@ export class WebGPUBackend implements Backend {
         limit: this.#maxBufferBytes,
       });
     }
-    const held = this.#pool.take(bytes);
-    this.#slots.set(this.#next, { held, dtype, bytes: held.size });
-    this.#stats.bytes += held.size;
+    const memory = this.#recorder
+      ? this.#recorder.alloc(bytes, dtype)
+      : new Memory(dtype, roundedBytes(bytes), this.#pool).place(this.#pool.take(bytes));
+    this.#slots.set(this.#next, memory);
+    this.#stats.bytes += memory.bytes;
     this.#stats.peakBytes = Math.max(this.#stats.peakBytes, this.#stats.bytes);
     return this.#next++;
   }
@@ -188,27 +182,32 @@ export class WebGPUBackend implements Backend {
     if (!memory) return; // the device was disposed before its tensors
     this.#slots.delete(slot);
     this.#stats.bytes -= memory.bytes;
-    this.#pool.give(memory.held);
+    if (this.#recorder) this.#recorder.free(memory);
+    else memory.release();
   }
 
   write(view: View, data: ArrayLike<number>): void {
     this.#alive();
     if (view.size === 0) return;
+    const memory = this.#memory(view.slot);
+    const bytes = encode(data, memory.dtype);
+    if (this.#recorder) {
+      this.#recorder.write(memory, offsetOf(view, memory), bytes);
+      return;
+    }
     this.flush(); // a recycled buffer may still be read by commands that are not submitted yet
-    const { held, dtype } = this.#memory(view.slot);
-    const bytes = encode(data, dtype);
-    this.device.queue.writeBuffer(held.buffer, view.offset * bytesPerElement(dtype), bytes);
+    this.device.queue.writeBuffer(memory.held.buffer, offsetOf(view, memory), bytes);
   }
 
   async read(view: View): Promise<TensorData> {
     this.#alive();
-    const { held, dtype } = this.#memory(view.slot);
-    const bytes = view.size * bytesPerElement(dtype);
-    if (bytes === 0) return decode(new ArrayBuffer(0), dtype, 0);
-    const size = Math.ceil(bytes / 4) * 4;
+    this.#refuseInCapture("reading");
+    const memory = this.#memory(view.slot);
+    const { dtype } = memory;
+    if (view.size === 0) return decode(new ArrayBuffer(0), dtype, 0);
+    const size = wholeWords(sizeOfView(view, memory));
     const staging = this.device.createBuffer({ label: "staging", size, usage: MAP_READ | COPY_DST });
-    const encoder = this.#commands();
-    encoder.copyBufferToBuffer(held.buffer, view.offset * bytesPerElement(dtype), staging, 0, size);
+    this.#stream.commands().copyBufferToBuffer(memory.held.buffer, offsetOf(view, memory), staging, 0, size);
     this.flush();
     try {
       await staging.mapAsync(MAP_READ);
@@ -228,15 +227,10 @@ export class WebGPUBackend implements Backend {
     this.#alive();
     if (source.size === 0) return;
     const [from, to] = [this.#memory(source.slot), this.#memory(target.slot)];
-    const width = bytesPerElement(from.dtype);
-    const bytes = Math.ceil((source.size * width) / 4) * 4;
-    this.#commands().copyBufferToBuffer(
-      from.held.buffer,
-      source.offset * width,
-      to.held.buffer,
-      target.offset * width,
-      bytes,
-    );
+    const bytes = wholeWords(sizeOfView(source, from));
+    const [start, end] = [offsetOf(source, from), offsetOf(target, to)];
+    if (this.#recorder) this.#recorder.copy(from, start, to, end, bytes);
+    else this.#stream.commands().copyBufferToBuffer(from.held.buffer, start, to.held.buffer, end, bytes);
   }
 
   run(
@@ -248,8 +242,9 @@ export class WebGPUBackend implements Backend {
     this.#alive();
     const views = [...inputs, ...outputs];
     const memories = views.map((v) => this.#memory(v.slot));
-    const fits = views.every((v, i) => v.size * bytesPerElement(memories[i]!.dtype) <= this.maxBindingBytes);
-    if (fits) this.#dispatch(kernel, views, memories, params);
+    const fits = views.every((v, i) => sizeOfView(v, memories[i]!) <= this.maxBindingBytes);
+    this.#recorder?.nextRun();
+    if (fits) this.#dispatch(kernel, views, memories, params, NO_PART);
     else this.#dispatchInParts(kernel, views, memories, params);
   }
 
@@ -266,7 +261,7 @@ export class WebGPUBackend implements Backend {
     const itemBytes = views.map((v, i) => (v.size / items) * bytesPerElement(memories[i]!.dtype));
     let count = items;
     views.forEach((v, i) => {
-      const bytes = v.size * bytesPerElement(memories[i]!.dtype);
+      const bytes = sizeOfView(v, memories[i]!);
       if (split[i]) count = Math.min(count, Math.floor(this.maxBindingBytes / itemBytes[i]!));
       else if (bytes > this.maxBindingBytes) count = 0;
     });
@@ -274,7 +269,7 @@ export class WebGPUBackend implements Backend {
     while (count > 0 && !aligned(count)) count--;
     if (count === 0) {
       throw new DeviceError("webgpu", "limit", `${kernel.name} binds more than this device allows at once`, {
-        largest: Math.max(...views.map((v, i) => v.size * bytesPerElement(memories[i]!.dtype))),
+        largest: Math.max(...views.map((v, i) => sizeOfView(v, memories[i]!))),
         limit: this.maxBindingBytes,
       });
     }
@@ -283,39 +278,75 @@ export class WebGPUBackend implements Backend {
       const parts = views.map((v, i) =>
         split[i] ? { ...v, offset: v.offset + (v.size / items) * start, size: (v.size / items) * n } : v,
       );
-      this.#dispatch(kernel, parts, memories, { ...params, [kernel.batch!.count]: n });
+      this.#dispatch(kernel, parts, memories, params, { [kernel.batch!.count]: n });
     }
   }
 
+  /** @param part what this part has instead of `params`, where the kernel is dispatched in parts */
   #dispatch(
     kernel: AnyKernel,
     views: readonly View[],
     memories: readonly Memory[],
     params: Readonly<Record<string, number>>,
+    part: Readonly<Record<string, number>>,
   ): void {
-    if (this.#paramSlots === PARAMS_SLOTS) this.flush();
+    const all = part === NO_PART ? params : { ...params, ...part };
     const half = memories.some((m) => m.dtype === "f16");
-    const variant = this.#tuner.choose(kernel, params, half, () =>
-      views.map((v, i) => v.size * bytesPerElement(memories[i]!.dtype)),
-    );
-    const groups = (variant ?? kernel).groups(params);
+    const variant = this.#tuner.choose(kernel, all, half, () => views.map((v, i) => sizeOfView(v, memories[i]!)));
+    const grid = variant ?? kernel;
+    const groups = grid.groups(all);
     if (groups.some((n) => n > MAX_GROUPS)) {
       throw new DeviceError("webgpu", "limit", `${kernel.name} asks for ${groups.join(" x ")} workgroups`, {
         limit: MAX_GROUPS,
       });
     }
-    const layout = this.#layout(kernel);
-    const pipeline = this.#pipeline(kernel, layout, half, variant, variant?.constants?.(params) ?? {});
-    const at = PARAMS_STRIDE * this.#paramSlots++;
-    packParams(kernel, params, this.#paramBytes, at);
-    if (this.#clock) {
-      this.#pass = this.#commands().beginComputePass({ timestampWrites: this.#clock.next(kernel.name) });
+    const pipeline = this.#pipelines.of(kernel, half, variant, all);
+    if (this.#recorder) {
+      this.#recorder.dispatch({ kernel, grid, pipeline, views, memories, params, part });
+      return;
     }
-    this.#pass ??= this.#commands().beginComputePass();
-    this.#pass.setPipeline(pipeline);
-    this.#pass.setBindGroup(0, this.#bindGroup(layout, views, memories), [at]);
-    this.#pass.dispatchWorkgroups(...groups);
-    this.#stats.dispatches++;
+    const group = this.#bindGroups.of(pipeline.layout, views, memories);
+    this.#stream.dispatch(kernel, pipeline.pipeline, group, all, groups);
+  }
+
+  #beginCapture(): void {
+    this.#alive();
+    this.#refuseInCapture("a capture");
+    this.flush();
+    this.#recorder = new Recorder(this.device, this.#pool, this.#stream);
+  }
+
+  #endCapture(): Graph {
+    const recorder = this.#recorder;
+    if (!recorder) throw new DeviceError("webgpu", "limit", "no capture is under way");
+    this.#recorder = null;
+    this.#alive();
+    const graph = recorder.end();
+    this.#bindGroups.clear(); // of buffers that are gone
+    return {
+      replay: (changes) => {
+        this.#alive();
+        this.#refuseInCapture("replaying");
+        graph.replay(changes);
+      },
+      dispose: () => {
+        if (!this.#disposed) graph.dispose();
+      },
+    };
+  }
+
+  /** Tensors that were made in the capture have no memory then, and never will. */
+  #cancelCapture(): void {
+    const recorder = this.#recorder;
+    this.#recorder = null;
+    if (!recorder) return;
+    for (const [slot, memory] of this.#slots) if (recorder.owns(memory)) this.free(slot);
+    recorder.cancel();
+  }
+
+  #refuseInCapture(what: string): void {
+    if (!this.#recorder) return;
+    throw new DeviceError("webgpu", "limit", `${what} is not possible while commands are captured`);
   }
 
   /**
@@ -323,7 +354,7 @@ export class WebGPUBackend implements Backend {
    * @throws DeviceError with Dawn's message where the shader is wrong or disagrees with the contract.
    */
   async compile(kernel: AnyKernel, half = false, variant: Variant | null = null): Promise<void> {
-    this.#pipeline(kernel, this.#layout(kernel), half, variant, {}); // overrides at their defaults
+    this.#pipelines.withDefaults(kernel, half, variant);
     await this.#settle();
     const failure = this.#failure;
     this.#failure = null;
@@ -332,23 +363,12 @@ export class WebGPUBackend implements Backend {
 
   /** Submits what has gathered. */
   flush(): void {
-    if (!this.#encoder) return;
-    this.#pass?.end();
-    if (this.#paramSlots > 0) {
-      // Queue order: these bytes arrive after every earlier submission and before this one.
-      this.device.queue.writeBuffer(this.#params, 0, this.#paramBytes.buffer, 0, this.#paramSlots * PARAMS_STRIDE);
-    }
-    const submitted = this.#clock?.resolve(this.#encoder);
-    this.device.queue.submit([this.#encoder.finish()]);
-    submitted?.();
-    this.#stats.submits++;
-    this.#encoder = null;
-    this.#pass = null;
-    this.#paramSlots = 0;
+    this.#stream.flush();
   }
 
   async sync(): Promise<void> {
     this.#alive();
+    this.#refuseInCapture("waiting");
     this.flush();
     await this.device.queue.onSubmittedWorkDone();
     await this.#settle();
@@ -363,14 +383,14 @@ export class WebGPUBackend implements Backend {
    */
   async kernelTimes(): Promise<KernelTime[] | null> {
     await this.sync();
-    return this.#clock ? this.#clock.take() : null;
+    return this.#stream.clock?.take() ?? null;
   }
 
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#encoder = null;
-    this.#pass = null;
+    this.#recorder = null;
+    this.#stream.drop();
     this.#slots.clear();
     this.#bindGroups.clear();
     this.device.destroy();
@@ -380,118 +400,18 @@ export class WebGPUBackend implements Backend {
     this.dispose();
   }
 
-  /** The encoder that commands gather in, outside any compute pass. */
-  #commands(): GPUCommandEncoder {
-    this.#pass?.end();
-    this.#pass = null;
-    this.#encoder ??= this.device.createCommandEncoder();
-    return this.#encoder;
-  }
-
-  #layout(kernel: AnyKernel): Layout {
-    const [reads, writes, words] = [kernel.inputs.length, kernel.outputs.length, Object.keys(kernel.params).length];
-    const key = `${reads} ${writes} ${words}`;
-    let layout = this.#layouts.get(key);
-    if (!layout) {
-      // Built from the contract, so a shader that disagrees with it fails when its pipeline is made.
-      const types: GPUBufferBindingType[] = [
-        ...new Array(reads).fill("read-only-storage"),
-        ...new Array(writes).fill("storage"),
-      ];
-      const entries: GPUBindGroupLayoutEntry[] = types.map((type, binding) => ({
-        binding,
-        visibility: COMPUTE,
-        buffer: { type },
-      }));
-      entries.push({
-        binding: types.length,
-        visibility: COMPUTE,
-        buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: words * 4 },
-      });
-      const group = this.device.createBindGroupLayout({ label: key, entries });
-      layout = { key, group, pipeline: this.device.createPipelineLayout({ bindGroupLayouts: [group] }) };
-      this.#layouts.set(key, layout);
-    }
-    return layout;
-  }
-
-  #pipeline(
-    kernel: AnyKernel,
-    layout: Layout,
-    half: boolean,
-    variant: Variant | null,
-    constants: Readonly<Record<string, number>>,
-  ): GPUComputePipeline {
-    let key = shaderName(kernel, variant);
-    if (half) key += " f16";
-    for (const name in constants) key += ` ${name}=${constants[name]}`;
-    let pipeline = this.#pipelines.get(key);
-    if (!pipeline) {
-      const { file, code } = this.#shader(kernel, variant);
-      const moduleKey = half ? `${file} f16` : file;
-      this.device.pushErrorScope("validation");
-      let module = this.#modules.get(moduleKey);
-      if (!module) {
-        module = this.device.createShaderModule({ label: file, code: half ? inHalfPrecision(code) : code });
-        this.#modules.set(moduleKey, module);
-      }
-      const entryPoint = kernel.name.slice(kernel.name.indexOf(".") + 1);
-      pipeline = this.device.createComputePipeline({
-        label: key,
-        layout: layout.pipeline,
-        compute: { module, entryPoint, constants },
-      });
-      this.#pipelines.set(key, pipeline);
-      this.#check(this.device.popErrorScope(), (error) => {
-        return new DeviceError("webgpu", "shader", `${key} does not compile: ${error.message}`, {
-          kernel: kernel.name,
-          file,
-        });
-      });
-    }
-    return pipeline;
-  }
-
-  #shader(kernel: AnyKernel, variant: Variant | null): ShaderFile {
-    const name = shaderName(kernel, variant);
-    const index = shaderOf[name];
-    if (index === undefined) throw new MissingKernelError(name, this.name);
-    return shaderFiles[index]!;
-  }
-
   #makeTuner(options: WebGPUOptions): Tuner {
     const { device, adapter, traits } = this;
-    const mode = options.tune ?? tuneFromEnvironment() ?? (traits.software ? "off" : "on");
+    const mode = options.tune ?? (traits.software ? "off" : "on");
     const host: TunerHost = {
       device,
       traits,
       adapter: `${this.description}; ${adapter.info.description}`,
-      layoutOf: (kernel) => this.#layout(kernel).group,
-      pipelineOf: (kernel, half, variant, params) =>
-        this.#pipeline(kernel, this.#layout(kernel), half, variant, variant?.constants?.(params) ?? {}),
-      shaderCode: (kernel, variant) => this.#shader(kernel, variant).code,
+      layoutOf: (kernel) => this.#pipelines.layoutOf(kernel).group,
+      pipelineOf: (kernel, half, variant, params) => this.#pipelines.of(kernel, half, variant, params).pipeline,
+      shaderCode: (kernel, variant) => shaderFor(kernel, variant).code,
     };
     return new Tuner(host, mode, mode === "off" ? null : findStore(), options.variant);
-  }
-
-  #bindGroup(layout: Layout, views: readonly View[], memories: readonly Memory[]): GPUBindGroup {
-    let key = layout.key;
-    for (let i = 0; i < views.length; i++)
-      key += `|${memories[i]!.held.id}:${views[i]!.offset}:${views[i]!.size}:${memories[i]!.dtype}`;
-    let group = this.#bindGroups.get(key);
-    if (!group) {
-      const entries: GPUBindGroupEntry[] = views.map((view, binding) => {
-        const { held, dtype } = memories[binding]!;
-        const width = bytesPerElement(dtype);
-        const size = Math.max(4, Math.ceil((view.size * width) / 4) * 4);
-        return { binding, resource: { buffer: held.buffer, offset: view.offset * width, size } };
-      });
-      entries.push({ binding: views.length, resource: { buffer: this.#params, size: PARAMS_STRIDE } });
-      group = this.device.createBindGroup({ layout: layout.group, entries });
-      if (this.#bindGroups.size >= MAX_BIND_GROUPS) this.#bindGroups.clear();
-      this.#bindGroups.set(key, group);
-    }
-    return group;
   }
 
   #memory(slot: Slot): Memory {
@@ -530,25 +450,15 @@ export class WebGPUBackend implements Backend {
   }
 }
 
-/** The name of its entry in `shaderOf`. */
-const shaderName = (kernel: AnyKernel, variant: Variant | null): string =>
-  variant ? `${kernel.name}.${variant.name}` : kernel.name;
-
-/** The same file with `T` as f16. On one line, so that line numbers in messages stay true. */
-export function inHalfPrecision(code: string): string {
-  return `enable f16; ${code.replace(/^alias T = f32;/m, "alias T = f16;")}`;
-}
-
-function encode(data: ArrayLike<number>, dtype: DType): ArrayBuffer | ArrayBufferView<ArrayBuffer> {
+function encode(data: ArrayLike<number>, dtype: DType): Uint8Array<ArrayBuffer> {
   if (dtype === "f16") {
     const bits = new Uint16Array(Math.ceil(data.length / 2) * 2); // writes are multiples of four bytes
     for (let i = 0; i < data.length; i++) bits[i] = toHalfBits(data[i]!);
-    return bits;
+    return new Uint8Array(bits.buffer);
   }
   const kind = dtype === "f32" ? Float32Array : dtype === "i32" ? Int32Array : Uint32Array;
-  return data instanceof kind && data.buffer instanceof ArrayBuffer
-    ? (data as ArrayBufferView<ArrayBuffer>)
-    : kind.from(data);
+  const values = data instanceof kind && data.buffer instanceof ArrayBuffer ? data : kind.from(data);
+  return new Uint8Array(values.buffer as ArrayBuffer, values.byteOffset, values.byteLength); // looked at above
 }
 
 /** Copies out of a mapped range, which goes away. */

@@ -1,10 +1,12 @@
-import { type Groups, linear } from "../../kernel.js";
+import { type Groups, linear, MAX_GROUPS } from "../../kernel.js";
 
 /** What of an adapter decides which kernels suit it. */
 export interface Traits {
   /** A CPU in disguise: loads through addresses that all lanes share are cheap there, barriers dear. */
   readonly software: boolean;
   readonly subgroups: boolean;
+  /** Lanes that every subgroup has at least; 0 where there are none. */
+  readonly subgroupLanes: number;
   readonly f16: boolean;
   /** Workgroup memory, bytes. */
   readonly workgroupBytes: number;
@@ -25,6 +27,46 @@ export interface Variant {
   /** Values of the shader's `override`s. Each set of values is compiled by itself: only what pays belongs here. */
   readonly constants?: (params: KernelParams) => Readonly<Record<string, number>>;
 }
+
+const mayLaunch = (groups: Groups): boolean => groups.every((n) => n <= MAX_GROUPS);
+
+/** Weight gradients: one workgroup for each tap, `cout` output and `cin` input channels of a group, and split. */
+const tapTiles = (p: KernelParams, cout: number, cin: number): Groups => {
+  const tiles = Math.ceil(p.cout! / p.groups! / cout) * Math.ceil(p.cin! / p.groups! / cin);
+  return [p.kh! * p.kw!, p.groups! * tiles, p.splits!];
+};
+/** Square tiles of these in workgroup memory; of fewer channels than half a tile's side most of a tile would be idle. */
+const gradWeightTile = (size: number, leastChannels: number): Variant => ({
+  name: `tile${size}`,
+  prefers: "gpu",
+  fits: (p) => Math.min(p.cin!, p.cout!) / p.groups! >= leastChannels && mayLaunch(tapTiles(p, size, size)),
+  groups: (p) => tapTiles(p, size, size),
+});
+/** Workgroups where taps and input channels form one axis, of which a workgroup has 32. */
+const columnTiles = (p: KernelParams): Groups => {
+  const columns = Math.ceil((p.kh! * p.kw! * p.cin!) / p.groups! / 32);
+  return [columns, p.groups! * Math.ceil(p.cout! / p.groups! / 32), p.splits!];
+};
+
+const tiles32 = (count: number): number => Math.ceil(count / 32);
+/** Tiles of 32 channels, none of which reaches over the end of a group. */
+const channelTiles32 = (channels: number, groups: number): number => groups * tiles32(channels / groups);
+const forwardTiles = (p: KernelParams): Groups =>
+  linear(tiles32(p.n! * p.out_height! * p.out_width!) * channelTiles32(p.cout!, p.groups!), 1);
+/** Pixels of each of the stride_h · stride_w phases by themselves, as in the plain kernels. */
+const inputTiles = (p: KernelParams): Groups => {
+  const phasePixels = p.n! * Math.ceil(p.height! / p.stride_h!) * Math.ceil(p.width! / p.stride_w!);
+  return linear(p.stride_h! * p.stride_w! * tiles32(phasePixels) * channelTiles32(p.cin!, p.groups!), 1);
+};
+const productTiles = (p: KernelParams): Groups => linear(tiles32(p.m!) * tiles32(p.n!), 1);
+
+/** Eight lanes of a subgroup load what they then hand round: for adapters that load for one lane after the other. */
+const broadcast = (groups: Variant["groups"], fits: (p: KernelParams) => boolean): Variant => ({
+  name: "broadcast",
+  prefers: "software",
+  fits: (p, { subgroupLanes }) => subgroupLanes >= 8 && fits(p) && mayLaunch(groups(p)),
+  groups,
+});
 
 /** Depthwise 3x3 at stride 1: tiles of outputs a dilation apart, 4 columns and `rows` rows, four channels a thread. */
 const SLIDE_COLUMNS = 4;
@@ -64,11 +106,29 @@ const chunkInRegisters: Variant = {
 
 /** By kernel, best guess first. The kernel's plain shader always fits, and is better than what prefers another adapter. */
 export const variants: Readonly<Record<string, readonly Variant[]>> = {
+  // With few channels most of the lanes would have nothing to do.
+  "conv2d.forward": [broadcast(forwardTiles, (p) => p.cout! / p.groups! >= 12)],
+  "conv2d.forward_vec4": [broadcast(forwardTiles, (p) => p.cout! / p.groups! >= 12)],
+  "conv2d.grad_input": [broadcast(inputTiles, (p) => p.cin! / p.groups! >= 12)],
+  "conv2d.grad_input_vec4": [broadcast(inputTiles, (p) => p.cin! / p.groups! >= 12)],
+  "conv2d.grad_weight": [
+    broadcast(columnTiles, (p) => (p.kh! * p.kw! * p.cin!) / p.groups! >= 8 && p.cout! / p.groups! >= 4),
+  ],
+  "conv2d.grad_weight_vec4": [
+    gradWeightTile(64, 33),
+    gradWeightTile(32, 16),
+    broadcast(
+      (p) => tapTiles(p, 32, 32),
+      (p) => p.cin! / p.groups! >= 16 && p.cout! / p.groups! >= 8,
+    ),
+  ],
   "conv2d.forward_depthwise": [slide((p, lanes) => linear(slideTiles(p, p.out_height!, p.out_width!, 8) * lanes, 64))],
   "conv2d.grad_input_depthwise": [slide((p, lanes) => linear(slideTiles(p, p.height!, p.width!, 8) * lanes, 64))],
   "conv2d.grad_weight_depthwise": [slide((p, lanes) => linear(p.splits! * lanes, 64))],
   "cross_entropy.forward": [inRegisters((p) => p.threads!)],
   "cross_entropy.grad_logits": [rowInRegisters],
+  "matmul.multiply": [broadcast(productTiles, (p) => p.n! >= 12 && p.m! >= 12)],
+  "matmul.multiply_vec4": [broadcast(productTiles, (p) => p.n! >= 12 && p.m! >= 12)],
   "softmax.backward": [rowInRegisters],
   "softmax.forward": [rowInRegisters],
   "softmax.log_backward": [rowInRegisters],

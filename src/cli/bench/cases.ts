@@ -43,6 +43,14 @@ export interface Upsampled {
   readonly size: Size;
   readonly alignCorners: boolean;
 }
+/** a `[m, k]` · b `[k, n]` */
+export interface Product {
+  readonly name: string;
+  readonly op: "matmul";
+  readonly m: number;
+  readonly k: number;
+  readonly n: number;
+}
 /** AdamW on `parameters` numbers. */
 export interface Update {
   readonly name: string;
@@ -63,12 +71,34 @@ export interface Step {
   readonly lr: number;
   readonly weightDecay: number;
 }
-export type Case = Convolution | Pointwise | Resize | Loss | Upsampled | Update | Step;
+/**
+ * A training step of a small net of dilated convolutions, which can be written in any engine: `DILATED_LAYERS`, each
+ * followed by batch norm and ReLU, then 1x1 to the classes with a bias, bilinear with aligned corners (tfjs
+ * has no right gradient of the other) to the size of images x, cross entropy and SGD with momentum.
+ */
+export interface DilatedStep {
+  readonly name: string;
+  readonly op: "dilatedStep";
+  readonly x: Map4;
+  readonly classes: number;
+  readonly lr: number;
+  readonly momentum: number;
+}
+export type Case = Convolution | Pointwise | Resize | Loss | Upsampled | Product | Update | Step | DilatedStep;
+
+/** 3x3, padded so that stride 1 keeps the size. */
+export const DILATED_LAYERS: readonly { cin: number; cout: number; stride: number; dilation: number }[] = [
+  { cin: 3, cout: 32, stride: 2, dilation: 1 },
+  { cin: 32, cout: 64, stride: 2, dilation: 1 },
+  { cin: 64, cout: 64, stride: 1, dilation: 2 },
+  { cin: 64, cout: 64, stride: 1, dilation: 4 },
+];
 
 export const sizes = ["small", "full"] as const;
 export type BenchSize = (typeof sizes)[number];
 
-export const isStep = (one: Case): one is Step => ["step", "inference", "adaptation"].includes(one.op);
+export const isStep = (one: Case): one is Step | DilatedStep =>
+  ["step", "inference", "adaptation", "dilatedStep"].includes(one.op);
 
 /** What the table has of a case. "backward" is "both" less "forward". */
 export type Direction = "forward" | "backward" | "both" | "step";
@@ -83,6 +113,7 @@ function named<C extends Case>(one: Nameless<C>, label = ""): C {
 }
 function nameOf(one: Case, label: string): string {
   if (one.op === "optimiser") return `adamW ${one.parameters}`;
+  if (one.op === "matmul") return `matmul ${one.m}x${one.k}x${one.n}`;
   const x = one.x.join("x");
   switch (one.op) {
     case "conv2d": {
@@ -99,18 +130,20 @@ function nameOf(one: Case, label: string): string {
     case "inference":
     case "adaptation":
       return `${one.op} ${label} ${x}`;
+    case "dilatedStep":
+      return `step dilated net ${x}`;
     default:
       return `${one.op} ${x}`;
   }
 }
 
 type DenseOptions = Partial<Pick<Convolution, "stride" | "dilation" | "image">> & { kernel?: number };
-function dense(x: Map4, cout: number, options: DenseOptions = {}): Convolution {
+export function dense(x: Map4, cout: number, options: DenseOptions = {}): Convolution {
   const { stride = 1, dilation = 1, image = false, kernel = 3 } = options;
   const padding = (dilation * (kernel - 1)) / 2;
   return named({ op: "conv2d", x, w: [cout, kernel, kernel, x[3]], stride, padding, dilation, groups: 1, image });
 }
-const depthwise = (x: Map4, dilation: number): Convolution =>
+export const depthwise = (x: Map4, dilation: number): Convolution =>
   named({
     op: "conv2d",
     x,
@@ -121,9 +154,13 @@ const depthwise = (x: Map4, dilation: number): Convolution =>
     groups: x[3],
     image: false,
   });
-const of = (op: Pointwise["op"] | Loss["op"], x: Map4): Pointwise | Loss => named<Pointwise | Loss>({ op, x });
-const resize = (x: Map4, size: Size, alignCorners: boolean): Resize =>
+/** Of one map. */
+export const of = (op: Pointwise["op"] | Loss["op"], x: Map4): Pointwise | Loss => named<Pointwise | Loss>({ op, x });
+export const resize = (x: Map4, size: Size, alignCorners: boolean): Resize =>
   named({ op: "resizeBilinear", x, size, alignCorners });
+export const product = (m: number, k: number, n: number): Product => named({ op: "matmul", m, k, n });
+export const dilatedStep = (x: Map4): DilatedStep =>
+  named({ op: "dilatedStep", x, classes: 21, lr: 0.05, momentum: 0.9 });
 const upsampled = (x: Map4, size: Size): Upsampled => named({ op: "upsampledTversky", x, size, alignCorners: false });
 const optimiser = (parameters: number): Update => named({ op: "optimiser", parameters });
 const network = (op: Step["op"], label: string, x: Map4, width: number, lr: number): Step =>
@@ -137,6 +174,7 @@ const full: readonly Case[] = [
   dense([2, 33, 33, 1280], 256, { kernel: 1 }),
   dense([2, 128, 128, 64], 48, { kernel: 1 }),
   dense([2, 256, 256, 3], 64, { kernel: 7, stride: 2, image: true }),
+  product(512, 512, 512),
   ...[1, 6, 12].map((dilation) => depthwise([2, 64, 64, 256], dilation)),
   ...[1, 6, 12].map((dilation) => depthwise([2, 33, 33, 960], dilation)),
   of("batchNorm", [2, 128, 128, 64]),
@@ -156,6 +194,7 @@ const full: readonly Case[] = [
   network("inference", "deeplab resnet18", [2, 256, 256, 3], 1, 1e-3),
   network("step", "deeplab resnet18", [2, 256, 256, 3], 1, 1e-3),
   network("adaptation", "deeplab resnet18", [2, 256, 256, 3], 1, 1e-3),
+  dilatedStep([2, 128, 128, 3]),
   network("step", "demo", [8, 64, 64, 3], 0.25, 3e-3), // src/train/demo_recipe.ts
   network("adaptation", "demo", [8, 64, 64, 3], 0.25, 3e-3),
 ];
@@ -171,6 +210,14 @@ const halved = (side: number): number => Math.ceil(side / 2);
  */
 export function smaller(one: Case): Case {
   if (one.op === "optimiser") return optimiser(Math.ceil(one.parameters / 8));
+  if (one.op === "matmul") {
+    const [m, k, n] = [one.m, one.k, one.n].map((side) => Math.max(4, 4 * Math.round(side / 8))) as [
+      number,
+      number,
+      number,
+    ];
+    return product(m, k, n); // multiples of four, so that the same kernels run
+  }
   const [, h, w, c] = one.x;
   switch (one.op) {
     case "conv2d": {
@@ -191,6 +238,8 @@ export function smaller(one: Case): Case {
       const x: Map4 = [2, Math.max(32, h / 2), Math.max(32, w / 2), c];
       return named<Step>({ ...nameless(one), x, width: Math.max(0.125, one.width / 2) }, label);
     }
+    case "dilatedStep":
+      return dilatedStep([2, Math.max(32, h / 2), Math.max(32, w / 2), c]);
     default:
       return named<Pointwise | Loss>({ ...nameless(one), x: [1, halved(h), halved(w), fewer(c)] });
   }
@@ -215,11 +264,14 @@ function costOf(one: Case): number {
     case "resizeBilinear":
     case "upsampledTversky":
       return 100 * one.x[0] * one.size[0] * one.size[1] * one.x[3];
+    case "matmul":
+      return one.m * one.k * one.n;
     case "optimiser":
       return 30 * one.parameters;
     case "step":
     case "inference":
     case "adaptation":
+    case "dilatedStep":
       return Number.POSITIVE_INFINITY;
     default:
       return 100 * one.x.reduce((a, b) => a * b, 1);

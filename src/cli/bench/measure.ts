@@ -4,6 +4,7 @@ import { LacunaError } from "../../errors.js";
 import { scope } from "../../tensor.js";
 import { type Case, checkable, type Direction, directionsOf, isStep } from "./cases.js";
 import { type Counts, countsOf } from "./counts.js";
+import { type JavaScriptCost, javaScriptCost } from "./javascript.js";
 import type { Peaks } from "./peaks.js";
 import { type Prepared, prepare } from "./prepare.js";
 import { median, quantile, type Times, time } from "./timing.js";
@@ -12,6 +13,9 @@ import { disagreement } from "./values.js";
 /** Largest relative error of a sample. Found: 3e-6 and 1e-6; f32 in two orders of summation. */
 export const TOLERANCE = { op: 1e-5, step: 1e-3 };
 export const toleranceOf = (one: Case): number => (isStep(one) ? TOLERANCE.step : TOLERANCE.op);
+
+/** Enough for one that nothing disturbs. */
+const JAVASCRIPT_RUNS = 40;
 
 /** A line of the table, and of `--json`. */
 export interface Row {
@@ -38,6 +42,8 @@ export interface Row {
   readonly checkedAs: string | null;
   /** GPU time of kernels in one run, longest first, where it was asked for. */
   readonly kernels?: readonly KernelTime[];
+  /** Of whole steps on WebGPU. */
+  readonly javaScript?: JavaScriptCost;
   /** Why there are no times. */
   readonly note?: string;
 }
@@ -103,6 +109,8 @@ async function timed(one: Case, options: MeasureOptions, checked: Case | null): 
   const counts = await countsByDirection(device, prepared.run);
   const bytes = device.stats.peakBytes;
   const kernels = options.kernels && backend === "webgpu" ? await kernelTimes(one) : null;
+  const repetitions = options.repetitions > 1 ? JAVASCRIPT_RUNS : 1;
+  const javaScript = isStep(one) && backend === "webgpu" ? await javaScriptCost(one, repetitions) : null;
   return directionsOf(one).map((direction) => {
     const all = turns.flatMap((turn) => turn[direction] ?? []);
     const count = counts[direction]!;
@@ -123,6 +131,7 @@ async function timed(one: Case, options: MeasureOptions, checked: Case | null): 
       bytes,
       dispatches: count.dispatches,
       submits: count.submits,
+      ...(javaScript && { javaScript }),
       ...(kernels && (direction === "both" || direction === "step") && { kernels }),
     };
   });

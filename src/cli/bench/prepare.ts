@@ -4,13 +4,14 @@ import type { Device } from "../../device.js";
 import { binaryCrossEntropy, crossEntropy, tversky } from "../../losses.js";
 import { DeepLabV3Plus, DomainDiscriminator } from "../../models/index.js";
 import { MultiLoss } from "../../multi_loss.js";
-import { Dropout } from "../../nn/index.js";
+import { Dropout, type Module } from "../../nn/index.js";
 import {
   add,
   addScalar,
   batchNorm,
   conv2d,
   div,
+  matmul,
   mean,
   mul,
   neg,
@@ -22,13 +23,14 @@ import {
   sub,
   sum,
 } from "../../ops/index.js";
-import { AdamW, parameterGroups } from "../../optim/index.js";
+import { AdamW, type Optimizer, parameterGroups, SGD } from "../../optim/index.js";
 import { type Shape, sizeOf } from "../../shape.js";
 import { dispose, scope, Tensor } from "../../tensor.js";
-import { type Case, type Direction, isStep, type Map4, type Step, type Update } from "./cases.js";
-import { labels, sample, values } from "./values.js";
+import type { Case, DilatedStep, Direction, Map4, Step, Update } from "./cases.js";
+import { DilatedNet } from "./dilated_net.js";
+import { labels, sample, values, weights } from "./values.js";
 
-type Op = Exclude<Case, Step | Update>;
+type Op = Exclude<Case, Step | DilatedStep | Update>;
 
 export interface Prepared {
   /** What is timed. To be called inside `scope`. */
@@ -43,8 +45,18 @@ export interface Prepared {
 }
 
 export function prepare(device: Device, one: Case): Prepared {
-  if (isStep(one)) return prepareStep(device, one);
-  return one.op === "optimiser" ? prepareUpdate(device, one) : prepareOp(device, one);
+  switch (one.op) {
+    case "step":
+    case "inference":
+    case "adaptation":
+      return prepareStep(device, one);
+    case "dilatedStep":
+      return prepareDilated(device, one);
+    case "optimiser":
+      return prepareUpdate(device, one);
+    default:
+      return prepareOp(device, one);
+  }
 }
 
 function prepareOp(device: Device, one: Op): Prepared {
@@ -90,10 +102,14 @@ interface Operands {
 function operands(device: Device, one: Op): Operands {
   const random = (shape: Shape, seed: number, scale = 1) =>
     Tensor.from(device, values(sizeOf(shape), seed, scale), shape);
-  const x = random(one.x, 1);
-  const op = (forward: () => Tensor, leaves: readonly Tensor[] = [x], constants: readonly Tensor[] = []) => {
+  const op = (forward: () => Tensor, leaves: readonly Tensor[], constants: readonly Tensor[] = []) => {
     return { forward, leaves, constants, isLoss: false };
   };
+  if (one.op === "matmul") {
+    const [a, b] = [random([one.m, one.k], 1), random([one.k, one.n], 2, Math.sqrt(3 / one.k))];
+    return op(() => matmul(a, b), [a, b]);
+  }
+  const x = random(one.x, 1);
   const loss = (forward: () => Tensor, y: Tensor) => ({ forward, leaves: [x], constants: [y], isLoss: true });
   switch (one.op) {
     case "conv2d": {
@@ -112,10 +128,10 @@ function operands(device: Device, one: Op): Operands {
     }
     case "resizeBilinear": {
       const { size, alignCorners } = one;
-      return op(() => resizeBilinear(x, size, { alignCorners }));
+      return op(() => resizeBilinear(x, size, { alignCorners }), [x]);
     }
     case "softmax":
-      return op(() => softmax(x));
+      return op(() => softmax(x), [x]);
     case "crossEntropy":
     case "tversky":
     case "plainTversky": {
@@ -177,8 +193,22 @@ function prepareStep(device: Device, one: Step): Prepared {
     };
   }
   const y = truth(device, one.x, classes);
-  const { parameters, lossOf } = one.op === "step" ? supervised(model, x, y) : adversarial(device, model, one.x, x, y);
-  const optimiser = new AdamW(parameterGroups(parameters, { lr, weightDecay }));
+  const objective = one.op === "step" ? supervised(model, x, y) : adversarial(device, model, one.x, x, y);
+  const optimiser = new AdamW(parameterGroups(objective.parameters, { lr, weightDecay }));
+  return training(model, objective, optimiser);
+}
+
+function prepareDilated(device: Device, one: DilatedStep): Prepared {
+  const model = new DilatedNet(device, one.classes);
+  const x = Tensor.from(device, values(sizeOf(one.x), 1), one.x);
+  const y = truth(device, one.x, one.classes);
+  const parameters = model.parameters();
+  const group = { name: "all", parameters: [...parameters.values()], lr: one.lr, weightDecay: 0 };
+  const optimiser = new SGD([group], { momentum: one.momentum });
+  return training(model, { parameters, lossOf: () => crossEntropy(model.forward(x), y) }, optimiser);
+}
+
+function training(model: Module, { parameters, lossOf }: Objective, optimiser: Optimizer): Prepared {
   const gradientsOf = (of: readonly Tensor[]) => differentiate(of, () => ({ loss: lossOf() }));
   const dropouts = [...model.modules().values()].filter((m) => m instanceof Dropout);
   const setDropout = (rate: number) => {
@@ -237,20 +267,14 @@ function adversarial(device: Device, model: DeepLabV3Plus, shape: Map4, x: Tenso
   return { parameters, lossOf };
 }
 
-/** Gives every parameter values that depend on its name alone; bench/pytorch.py `fill` gives the same. In that order. */
+/** Gives every parameter values that its place in the order of names makes. @returns them in that order */
 function setWeights(parameters: ReadonlyMap<string, Tensor>): Tensor[] {
   const names = [...parameters.keys()].sort();
   return names.map((name, i) => {
     const t = parameters.get(name)!;
-    t.assign(weight(t.shape, name, 100 + i));
+    t.assign(weights(t.shape, name, i));
     return t;
   });
-}
-
-function weight(shape: Shape, name: string, seed: number): Float32Array {
-  if (shape.length > 1) return values(sizeOf(shape), seed, Math.sqrt(6 / sizeOf(shape.slice(1))));
-  const v = values(sizeOf(shape), seed, 0.1);
-  return /weight$|^losses\./.test(name) ? v.map((value) => 1 + value) : v; // around 1: norms and loss weights
 }
 
 async function samplesOf(tensors: readonly Tensor[]): Promise<number[][]> {

@@ -1,4 +1,4 @@
-// Numbers by a hash of their place, which PyTorch's side makes alike (bench/pytorch.py `values`): no array need be sent.
+// Numbers by a hash of their place, which PyTorch's side makes alike (bench/peers/pytorch.py `values`): no array need be sent.
 
 /** `count` numbers in [-scale, scale). */
 export function values(count: number, seed: number, scale = 1): Float32Array {
@@ -17,6 +17,18 @@ export function values(count: number, seed: number, scale = 1): Float32Array {
 /** `count` whole numbers below `classes`. */
 export const labels = (count: number, classes: number, seed: number): Uint32Array =>
   Uint32Array.from(values(count, seed), (v) => Math.min(classes - 1, Math.floor((v / 2 + 0.5) * classes)));
+
+/**
+ * First values of the `index`th parameter in the order of names, in our layout; bench/peers/pytorch.py `fill` gives the
+ * same. Weights of norms and losses lie around 1.
+ */
+export function weights(shape: readonly number[], name: string, index: number): Float32Array {
+  const count = shape.reduce((a, b) => a * b, 1);
+  const seed = 100 + index;
+  if (shape.length > 1) return values(count, seed, Math.sqrt((6 * shape[0]!) / count));
+  const v = values(count, seed, 0.1);
+  return /weight$|^losses\./.test(name) ? v.map((value) => 1 + value) : v;
+}
 
 /** About a thousand numbers, at odd distances so that all channels are seen. */
 export function sample(data: ArrayLike<number>): number[] {

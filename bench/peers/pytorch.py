@@ -1,7 +1,7 @@
-"""PyTorch's side of the peer benchmark (bench/peers.mjs): a process that is asked case by case, one line of JSON each.
+"""PyTorch's side of the peer benchmark (bench/peers/main.mjs): a process that is asked case by case, one line of JSON each.
 
-Requests: {"do": "prepare", "case": …} → samples of result and gradients; {"do": "time", "seconds": …,
-"repetitions": …} → milliseconds by direction; {"do": "memory", "case": …} → how far a few steps raise the peak memory.
+Requests are those of serve.mjs, but for "first" and "verify"; and {"do": "memory", "case": …} → how far a few steps raise the
+peak memory.
 Maps are NCHW, as PyTorch has them unless told otherwise; `--channels-last` tells it otherwise.
 Run by hand: echo '{"do": "hello"}' | python pytorch.py 2
 """
@@ -161,21 +161,42 @@ def fill(model):
                 t.copy_(values(t.shape, 100 + i, 0.1) + (1 if name.endswith("weight") else 0))
 
 
+class DilatedNet(nn.Module):
+    """src/cli/bench/dilated_net.ts"""
+
+    def __init__(self, classes):
+        super().__init__()
+        layers = [(3, 32, 2, 1), (32, 64, 2, 1), (64, 64, 1, 2), (64, 64, 1, 4)]
+        norm = lambda cin, cout, s, d: [conv(cin, cout, 3, s, d), nn.BatchNorm2d(cout), relu()]
+        self.body = nn.Sequential(*(m for layer in layers for m in norm(*layer)))
+        self.head = conv(64, classes, 1, bias=True)
+
+    def forward(self, x):
+        return F.interpolate(self.head(self.body(x)), x.shape[2:], mode="bilinear", align_corners=True)
+
+
 class StepCase:
     def __init__(self, case):
-        self.model = DeepLab(case["classes"], case["width"]).to(memory_format=FORMAT).train()
+        dilated = case["op"] == "dilatedStep"
+        model = DilatedNet(case["classes"]) if dilated else DeepLab(case["classes"], case["width"])
+        self.model = model.to(memory_format=FORMAT).train()
+        self.overlap = not dilated
         self.x, self.y = nchw(values(case["x"], 1)), truth(case["x"], case["classes"])
+        self.run = {"step": self.step}
+        if dilated:
+            self.optimiser = torch.optim.SGD(model.parameters(), lr=case["lr"], momentum=case["momentum"])
+            return
         named = list(self.model.parameters())
         groups = [
             dict(params=[p for p in named if p.dim() > 1], weight_decay=case["weightDecay"]),
             dict(params=[p for p in named if p.dim() <= 1], weight_decay=0.0),
         ]
         self.optimiser = torch.optim.AdamW(groups, lr=case["lr"])
-        self.run = {"step": self.step}
 
     def loss(self):
         logits = self.model(self.x)
-        return F.cross_entropy(logits, self.y) + tversky(logits, self.y)
+        loss = F.cross_entropy(logits, self.y)
+        return loss + tversky(logits, self.y) if self.overlap else loss
 
     def step(self):
         self.optimiser.zero_grad(set_to_none=True)
@@ -197,10 +218,19 @@ class StepCase:
 
 class OpCase:
     def __init__(self, case):
-        op, shape = case["op"], case["x"]
-        x = nchw(values(shape, 1))
+        op = case["op"]
+        if op == "matmul":
+            shape = case["m"], case["k"]
+            x = values(shape, 1)
+        else:
+            shape = case["x"]
+            x = nchw(values(shape, 1))
         self.leaves = [x]
-        if op == "conv2d":
+        if op == "matmul":
+            w = values((case["k"], case["n"]), 2, math.sqrt(3 / case["k"]))
+            self.leaves = [x, w]
+            self.forward = lambda: x @ w
+        elif op == "conv2d":
             w = nchw(values(case["w"], 2, math.sqrt(3 / math.prod(case["w"][1:]))))
             self.leaves = [w] if case["image"] else [x, w]
             geometry = [case[key] for key in ("stride", "padding", "dilation", "groups")]
@@ -232,7 +262,10 @@ class OpCase:
         with torch.no_grad():
             result = self.forward()
         dims = tuple(result.shape)
-        self.dy = nchw(values((dims[0], *dims[2:], dims[1]), 9)) if len(dims) == 4 else None
+        if len(dims) == 4:
+            self.dy = nchw(values((dims[0], *dims[2:], dims[1]), 9))
+        else:
+            self.dy = values(dims, 9) if dims else None
         self.run = {"forward": self.infer, "both": self.both}
 
     def infer(self):
@@ -249,24 +282,25 @@ class OpCase:
 
 
 def make(case):
-    return (StepCase if case["op"] == "step" else OpCase)(case)
+    return (StepCase if case["op"] in ("step", "dilatedStep") else OpCase)(case)
 
 
-def timed(run, seconds, repetitions, warmups=2):
-    """bench/peers.mjs `timeOurs`, by the same rules."""
+def timed(run, seconds, repetitions, warmups):
+    """serve.mjs `time`, by the same rules."""
     for _ in range(warmups):
         for f in run.values():
             f()
-    took = {direction: [] for direction in run}
+    ms, cpu = ({direction: [] for direction in run} for _ in range(2))
     start = time.perf_counter()
     done = 0
     while done < repetitions or time.perf_counter() - start < seconds:
         for direction, f in run.items():
-            before = time.perf_counter()
+            clock, process = time.perf_counter(), time.process_time()
             f()
-            took[direction].append((time.perf_counter() - before) * 1e3)
+            cpu[direction].append((time.process_time() - process) * 1e3)
+            ms[direction].append((time.perf_counter() - clock) * 1e3)
         done += 1
-    return took
+    return dict(ms=ms, cpuMs=cpu, bytes=None)
 
 
 def status(key):
@@ -307,14 +341,16 @@ def memory(case):
 def answer(request, held):
     what = request["do"]
     if what == "hello":
-        return dict(version=torch.__version__, threads=torch.get_num_threads(), format=str(FORMAT).split(".")[1])
+        about = f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads"
+        return dict(description=about, version=torch.__version__, threads=torch.get_num_threads(), format=str(FORMAT).split(".")[1])
     if what == "prepare":
         held.clear()
         gc.collect()
         held.append(make(request["case"]))
-        return dict(samples=held[0].check())
+        found = held[0].check()
+        return dict(samples={d: found[:1] if d == "forward" else found for d in held[0].run}, refused={})
     if what == "time":
-        return dict(ms=timed(held[0].run, request["seconds"], request["repetitions"]))
+        return timed(held[0].run, request["seconds"], request["repetitions"], request["warmups"])
     if what == "memory":
         return memory(request["case"])
     raise ValueError(f"cannot do {what!r}")

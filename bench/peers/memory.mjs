@@ -1,9 +1,9 @@
-// Prints how far a few training steps raise a fresh process's peak memory, as JSON. Started by peers.mjs:
+// Prints how far a few training steps raise a fresh process's peak memory, as JSON. Started by main.mjs:
 // node --expose-gc memory.mjs DEVICE THREADS CASE
 import { readFileSync, writeFileSync } from "node:fs";
-import { casesOf } from "../dist/cli/bench/cases.js";
-import { prepare } from "../dist/cli/bench/prepare.js";
-import { open, scope } from "../dist/index.js";
+import { casesOf } from "../../dist/cli/bench/cases.js";
+import { prepare } from "../../dist/cli/bench/prepare.js";
+import { open, scope } from "../../dist/index.js";
 
 const [, , backend, threads, name] = process.argv;
 const one = casesOf("full").find((candidate) => candidate.name === name);
@@ -16,7 +16,7 @@ const deviceBytes = await steps(one, 3);
 const highest = peak();
 console.log(JSON.stringify({ bytes: highest - before, process: highest, deviceBytes }));
 
-/** @param {import("../dist/cli/bench/cases.js").Step} of @param {number} count */
+/** @param {import("../../dist/cli/bench/cases.js").Step} of @param {number} count */
 async function steps(of, count) {
   const device = await open(/** @type {any} */ (backend), { threads: Number(threads) });
   try {
