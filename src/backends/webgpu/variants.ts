@@ -89,6 +89,27 @@ const slide = (groups: (p: KernelParams, lanes: number) => Groups): Variant => (
   groups: (p) => groups(p, p.cout! / 4),
 });
 
+/** The shaders that hold a row of classes in registers declare so many: more would spill. */
+const MOST_CLASSES = 32;
+/** Workgroups of 64 that hold a row in registers, as the number of classes is a constant. */
+const inRegisters = (threads: (p: KernelParams) => number): Variant => ({
+  name: "registers",
+  fits: (p) => p.classes! <= MOST_CLASSES,
+  groups: (p) => linear(threads(p), 64),
+  constants: (p) => ({ CLASSES: p.classes! }),
+});
+/** One thread per row. */
+const rowInRegisters = inRegisters((p) => (p.units ?? 1) * p.rows!);
+
+/** Of one level of sums: short enough for f32 (ops/partials.ts). */
+const LONGEST_CHUNK = 64;
+const chunkInRegisters: Variant = {
+  ...inRegisters((p) => p.units! * p.chunks!),
+  name: "rows",
+  prefers: "software",
+  fits: (p) => p.classes! <= MOST_CLASSES && p.rows! <= LONGEST_CHUNK * p.chunks!,
+};
+
 /** By kernel, best guess first. The kernel's plain shader always fits, and is better than what prefers another adapter. */
 export const variants: Readonly<Record<string, readonly Variant[]>> = {
   "conv2d.forward": [broadcast(forwardTiles, (p) => outputChannels(p) >= 12)],
@@ -120,6 +141,15 @@ export const variants: Readonly<Record<string, readonly Variant[]>> = {
   "conv2d.forward_depthwise": [slide((p, lanes) => linear(slideTiles(p, p.out_height!, p.out_width!, 8) * lanes, 64))],
   "conv2d.grad_input_depthwise": [slide((p, lanes) => linear(slideTiles(p, p.height!, p.width!, 8) * lanes, 64))],
   "conv2d.grad_weight_depthwise": [slide((p, lanes) => linear(p.splits! * lanes, 64))],
+  "cross_entropy.forward": [inRegisters((p) => p.threads!)],
+  "cross_entropy.grad_logits": [rowInRegisters],
+  "softmax.backward": [rowInRegisters],
+  "softmax.forward": [rowInRegisters],
+  "softmax.log_backward": [rowInRegisters],
+  "softmax.log_forward": [rowInRegisters],
+  "tversky.grad_softmax": [rowInRegisters],
+  "tversky.row_norm": [rowInRegisters],
+  "tversky.sums_softmax": [chunkInRegisters],
 };
 
 /** What can run a kernel, best guess first; null is its plain shader. */

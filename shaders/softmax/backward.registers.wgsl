@@ -1,0 +1,32 @@
+// dx[r, c] = y[r, c] (dy[r, c] - sum_k dy[r, k] y[r, k]), y being the output.
+// One thread per row, in registers, as in forward.registers. Gradients are taken relative to dy[r, m] of the likeliest
+// class m, as in backward.
+alias T = f32;
+override CLASSES: u32 = 32u; // params.classes, at most 32
+struct Params { rows: u32, classes: u32 }
+@group(0) @binding(0) var<storage, read> dy: array<T>;
+@group(0) @binding(1) var<storage, read> y: array<T>;
+@group(0) @binding(2) var<storage, read_write> dx: array<T>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let row = id.x + id.y * groups.x * 64u;
+  if (row >= params.rows) { return; }
+  let first = row * CLASSES;
+  var p: array<f32, 32>;
+  var g: array<f32, 32>;
+  p[0] = f32(y[first]);
+  g[0] = f32(dy[first]);
+  var top = p[0];
+  var origin = g[0];
+  for (var k = 1u; k < CLASSES; k++) {
+    p[k] = f32(y[first + k]);
+    g[k] = f32(dy[first + k]);
+    origin = select(origin, g[k], p[k] > top);
+    top = max(top, p[k]);
+  }
+  var total = 0.0;
+  for (var k = 0u; k < CLASSES; k++) { total += (g[k] - origin) * p[k]; }
+  for (var k = 0u; k < CLASSES; k++) { dx[first + k] = T(p[k] * (g[k] - origin - total)); }
+}
