@@ -16,7 +16,8 @@ function modelOn(device: Backend, options: Options): DeepLabV3Plus {
   let seed = 10;
   for (const [name, parameter] of model.declared()) {
     const around = name.endsWith("running_var") || (name.endsWith("weight") && parameter.shape.length === 1) ? 1 : 0;
-    if (parameter.shape.length === 1) parameter.assign(values(parameter.size, seed++, -0.3, 0.3).map((v) => around + v));
+    if (parameter.shape.length === 1)
+      parameter.assign(values(parameter.size, seed++, -0.3, 0.3).map((v) => around + v));
   }
   return model.eval();
 }

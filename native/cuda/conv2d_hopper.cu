@@ -1,7 +1,8 @@
 // Dense convolution in bf16 on the H100 and H200, as products of matrices that are never laid out. Not yet run on such a card:
 // the host device's twins of its instructions are what it was tested with.
 //
-//   y[p, o]       = relu(bias[o] + Σ_tap Σ_c x[p + tap, c] · wt[tap, c, o] + residual[p, o])         rows are pixels, columns are channels
+//   y[p, o]       = relu(bias[o] + Σ_tap Σ_c x[p + tap, c] · wt[tap, c, o] + residual[p, o])
+//                                                                             rows are pixels, columns are channels
 //   dx[q, c]      = Σ_tap Σ_o dy[q − tap, o] · w[o, tap, c]
 //   dw[o, tap, c] = Σ_p dy[p, o] · x[p + tap, c]                              rows and columns are channels
 //
