@@ -128,7 +128,8 @@ void forward(const Forward& params, const Args& a) {
   const Params& p = params.g;
   const size_t m = p.cout / p.cin, taps_all = size_t{p.kh} * p.kw;
   const float *x = a.in(0), *w = a.in(1);
-  const Epilogue epilogue{params.has_bias ? a.in(2) : nullptr, params.has_residual ? a.in(3) : nullptr, params.relu != 0};
+  const float* residual = params.has_residual ? a.in(3) : nullptr;
+  const Epilogue epilogue{params.has_bias ? a.in(2) : nullptr, residual, params.relu != 0};
   float* y = a.out(0);
   Scratch<float> wt(taps_all * p.cout);  // [kh, kw, cout]
   for (size_t o = 0; o < p.cout; o++) {

@@ -16,26 +16,30 @@ struct Geometry {
 // grad_weight: dw [cout, kh, kw, cin / groups] in f32 from x and dy, the sum over all images and pixels
 
 namespace hopper {  // wgmma and TMA: sm_90a
-bool forward(const Args& a, const Geometry& p, const void* x, const void* wt, const Epilogue<void>& epilogue, void* y, Type type);
+bool forward(const Args& a, const Geometry& p, const void* x, const void* wt, const Epilogue<void>& epilogue, void* y,
+             Type type);
 bool grad_input(const Args& a, const Geometry& p, const void* dy, const void* w, void* dx, Type type);
 bool grad_weight(const Args& a, const Geometry& p, const void* x, const void* dy, float* dw, Type type);
 }  // namespace hopper
 
 namespace tensor {  // mma.sync: sm_80 and up
-bool forward(const Args& a, const Geometry& p, const void* x, const void* wt, const Epilogue<void>& epilogue, void* y, Type type);
+bool forward(const Args& a, const Geometry& p, const void* x, const void* wt, const Epilogue<void>& epilogue, void* y,
+             Type type);
 bool grad_input(const Args& a, const Geometry& p, const void* dy, const void* w, void* dx, Type type);
 bool grad_weight(const Args& a, const Geometry& p, const void* x, const void* dy, float* dw, Type type);
 }  // namespace tensor
 
 namespace portable {  // FMAs in f32: every card, type and shape; returns true
-bool forward(const Args& a, const Geometry& p, const void* x, const void* wt, const Epilogue<void>& epilogue, void* y, Type type);
+bool forward(const Args& a, const Geometry& p, const void* x, const void* wt, const Epilogue<void>& epilogue, void* y,
+             Type type);
 bool grad_input(const Args& a, const Geometry& p, const void* dy, const void* w, void* dx, Type type);
 bool grad_weight(const Args& a, const Geometry& p, const void* x, const void* dy, float* dw, Type type);
 }  // namespace portable
 
 // Where groups == cin and no channel meets another: w is [cout, kh, kw] for the forward pass, too.
 namespace depthwise {
-void forward(const Args& a, const Geometry& p, const void* x, const void* w, const Epilogue<void>& epilogue, void* y, Type type);
+void forward(const Args& a, const Geometry& p, const void* x, const void* w, const Epilogue<void>& epilogue, void* y,
+             Type type);
 void grad_input(const Args& a, const Geometry& p, const void* dy, const void* w, void* dx, Type type);
 void grad_weight(const Args& a, const Geometry& p, const void* x, const void* dy, float* dw, Type type);
 }  // namespace depthwise

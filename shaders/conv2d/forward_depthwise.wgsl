@@ -1,5 +1,6 @@
 // y[n, oh, ow, o] = relu(residual[n, oh, ow, o] + bias[o] + sum over kh, kw of
-//   x[n, oh stride_h + kh dilation_h - pad_top, ow stride_w + kw dilation_w - pad_left, o / (cout / cin)] * w[o, kh, kw])
+//   x[n, oh stride_h + kh dilation_h - pad_top, ow stride_w + kw dilation_w - pad_left, o / (cout / cin)]
+//   * w[o, kh, kw])
 // One thread owns 4 consecutive pixels of one output channel: a weight is read once for all four, and neighbouring
 // threads read neighbouring channels.
 alias T = f32;
