@@ -18,31 +18,33 @@ type Options = Omit<Conv2dOptions, "bias" | "groups">;
 const numbers = (count: number, seed: number): number[] =>
   values(count, seed).map((v) => fromBfloatBits(toBfloatBits(v)));
 
-/** y and the gradients of x, w and the bias. */
-async function outcome(device: Backend, x: Shape, w: Shape, options: Options): Promise<TensorData[]> {
+/** y and the gradients of x, w, the bias and the residual, which ReLU follows, where there is one. */
+async function outcome(device: Backend, x: Shape, w: Shape, options: Options, added?: Shape): Promise<TensorData[]> {
   const dtype = device.name === "reference" ? "f32" : "bf16";
   const make = (shape: Shape, seed: number) => Tensor.from(device, numbers(sizeOf(shape), seed), shape, dtype);
   const [a, b, bias] = [make(x, 1), make(w, 2), make([w[0]!], 3)];
-  const { values: result, gradients } = differentiate([a, b, bias], () => {
-    const y = conv2d(a, b, { ...options, bias });
+  const more = added ? [make(added, 5)] : [];
+  const { values: result, gradients } = differentiate([a, b, bias, ...more], () => {
+    const y = conv2d(a, b, { ...options, bias, ...(more[0] && { residual: more[0], relu: true }) });
     return { loss: sum(mul(cast(y, "f32"), Tensor.from(device, numbers(y.size, 4), y.shape))), y };
   });
   const all = await Promise.all([result.y, ...gradients].map((t) => t.data()));
-  dispose(result, gradients, a, b, bias);
+  dispose(result, gradients, a, b, bias, more);
   return all;
 }
 
-const cases: [why: string, x: Shape, w: Shape, options: Options][] = [
+const cases: [why: string, x: Shape, w: Shape, options: Options, residual?: Shape][] = [
   ["a single tile, most of it outside", [1, 5, 7, 8], [8, 3, 3, 8], { padding: 1 }],
   [
     "odd maps, uneven padding, channels that end within a block",
     [3, 9, 11, 24],
     [72, 3, 3, 24],
     { padding: [1, 0, 2, 1] },
+    [3, 8, 12, 72],
   ],
   ["rate 18: most taps see nothing", [2, 20, 20, 16], [24, 3, 3, 16], { padding: 18, dilation: 18 }],
   ["rate 6, two blocks of terms", [1, 12, 12, 72], [64, 3, 3, 72], { padding: 6, dilation: 6 }],
-  ["1 x 1: one row of pixels; two widths of tiles", [2, 9, 13, 72], [304, 1, 1, 72], {}],
+  ["1 x 1: one row of pixels; two widths of tiles", [2, 9, 13, 72], [304, 1, 1, 72], {}, [2, 9, 13, 304]],
   ["1 x 1 backwards with two widths", [1, 9, 15, 304], [64, 1, 1, 304], {}],
   ["tiles of 256 columns", [3, 8, 16, 8], [256, 3, 1, 8], { padding: [1, 1, 0, 0] }],
   ["tiles of 256 columns backwards", [3, 8, 16, 256], [8, 1, 3, 256], { padding: [0, 0, 1, 1] }],
@@ -67,12 +69,12 @@ test.runIf(hostDevice())("the twins of the instructions: mistakes show", () => {
 });
 
 describe.runIf(hostDevice())("convolution on the H100's path", () => {
-  test.each(cases)("%s: %j * %j, %j", async (_why, x, w, options) => {
-    const expected = await outcome(referenceDevice(), x, w, options);
-    const got = await outcome(hostDevice()!, x, w, options);
-    for (const [i, part] of ["y", "dx", "dw", "db"].entries()) {
+  test.each(cases)("%s: %j * %j, %j", async (_why, x, w, options, added) => {
+    const expected = await outcome(referenceDevice(), x, w, options, added);
+    const got = await outcome(hostDevice()!, x, w, options, added);
+    for (const [i, part] of ["y", "dx", "dw", "db", ...(added ? ["dresidual"] : [])].entries()) {
       expect(relativeError(got[i]!, expected[i]!), part).toBeLessThan(1e-2);
     }
-    expect(await outcome(hostDeviceBackwards()!, x, w, options), "the same bits in any order").toEqual(got);
+    expect(await outcome(hostDeviceBackwards()!, x, w, options, added), "the same bits in any order").toEqual(got);
   });
 });

@@ -32,30 +32,34 @@ interface Case {
   readonly w: Shape;
   readonly options?: Options;
   readonly bias?: boolean;
+  /** y's shape: a residual is added, and then ReLU. */
+  readonly residual?: Shape;
 }
 
 /** Numbers that bf16 and tf32 hold, so that products are exact on every path. */
 const rounded = (count: number, seed: number) => values(count, seed).map((v) => fromBfloatBits(toBfloatBits(v)));
 
-/** y, dx, dw and perhaps db of the sum of y times fixed weights. */
+/** y, dx, dw and perhaps db and the residual's gradient of the sum of y times fixed weights. */
 async function evaluate(device: Backend, c: Case, dtype: DType, numbers = rounded): Promise<TensorData[]> {
   const x = Tensor.from(device, numbers(sizeOf(c.x), 1), c.x, dtype);
   const w = Tensor.from(device, numbers(sizeOf(c.w), 2), c.w, dtype);
   const bias = c.bias ? Tensor.from(device, numbers(c.w[0]!, 3), [c.w[0]!], dtype) : undefined;
-  const { values: made, gradients } = differentiate(bias ? [x, w, bias] : [x, w], () => {
-    const y = conv2d(x, w, { ...c.options, ...(bias && { bias }) });
+  const residual = c.residual && Tensor.from(device, numbers(sizeOf(c.residual), 5), c.residual, dtype);
+  const more = [...(bias ? [bias] : []), ...(residual ? [residual] : [])];
+  const { values: made, gradients } = differentiate([x, w, ...more], () => {
+    const y = conv2d(x, w, { ...c.options, ...(bias && { bias }), ...(residual && { residual, relu: true }) });
     return { loss: sum(mul(cast(y, "f32"), Tensor.from(device, numbers(y.size, 4), y.shape))), y };
   });
   const all = await Promise.all([made.y, ...gradients].map((t) => t.data()));
-  dispose(x, w, bias ? [bias] : [], made.loss, made.y, gradients);
+  dispose(x, w, more, made.loss, made.y, gradients);
   return all;
 }
 
 const cases: Case[] = [
   { x: [1, 1, 1, 8], w: [8, 1, 1, 8] },
   { x: [2, 9, 10, 40], w: [72, 1, 1, 40], bias: true },
-  { x: [1, 7, 9, 12], w: [20, 3, 3, 12], options: { padding: 1 }, bias: true }, // pieces of f32 only
-  { x: [1, 16, 17, 72], w: [80, 3, 3, 72], options: { padding: 1 }, bias: true }, // large tiles, tails in all of them
+  { x: [1, 7, 9, 12], w: [20, 3, 3, 12], options: { padding: 1 }, bias: true, residual: [1, 7, 9, 20] }, // pieces of f32 only
+  { x: [1, 16, 17, 72], w: [80, 3, 3, 72], options: { padding: 1 }, bias: true, residual: [1, 16, 17, 80] }, // large tiles, tails in all of them
   { x: [3, 11, 13, 16], w: [24, 3, 3, 16], options: { padding: 2, dilation: 2 }, bias: true },
   { x: [1, 13, 12, 16], w: [24, 3, 3, 16], options: { padding: 6, dilation: 6 } },
   { x: [2, 13, 14, 16], w: [8, 3, 3, 16], options: { padding: 12, dilation: 12 } },
@@ -63,7 +67,7 @@ const cases: Case[] = [
   { x: [1, 6, 6, 8], w: [8, 3, 3, 8], options: { padding: 6, dilation: 6 } }, // only the middle tap meets the map
   { x: [3, 24, 24, 8], w: [72, 3, 3, 8], options: { padding: 18, dilation: 18 }, bias: true }, // squares of pixels, large
   { x: [2, 32, 31, 72], w: [16, 3, 3, 72], options: { padding: 12, dilation: 12 } }, // squares in y and dx
-  { x: [2, 13, 15, 24], w: [40, 3, 3, 24], options: { padding: 1, stride: 2 }, bias: true },
+  { x: [2, 13, 15, 24], w: [40, 3, 3, 24], options: { padding: 1, stride: 2 }, residual: [2, 7, 8, 40] },
   { x: [1, 13, 9, 16], w: [8, 3, 3, 16], options: { padding: [1, 0, 2, 3], stride: [3, 1] } },
   { x: [1, 17, 19, 16], w: [24, 3, 3, 16], options: { padding: 3, stride: 2, dilation: 3 } },
   { x: [2, 9, 8, 16], w: [16, 1, 1, 16], options: { stride: 2 } }, // three phases of dx have no tap

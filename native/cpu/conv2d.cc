@@ -1,5 +1,5 @@
 // Dense and grouped convolution as products of matrices that are never laid out whole:
-//   y[p, o]       = bias[o] + Σ_tap Σ_c x[p + tap, c] · wt[tap, c, o]
+//   y[p, o]       = relu(bias[o] + Σ_tap Σ_c x[p + tap, c] · wt[tap, c, o] + residual[p, o])
 //   dx[q, c]      = Σ_tap Σ_o dy[q − tap, o] · w[o, tap, c]
 //   dw[o, tap, c] = Σ_p dy[p, o] · x[p + tap, c]
 // The first two are one routine: rows are pixels of the map that is written, terms are (tap, channel) of the other map,
@@ -24,7 +24,12 @@ struct Geometry {
 };
 struct ForwardParams {
   Geometry g;
-  uint32_t has_bias;
+  uint32_t has_bias, has_residual, relu;
+};
+/** What happens to a sum: y = relu(sum + bias + residual); null, null and false: nothing. */
+struct Epilogue {
+  const float *bias, *residual;
+  bool relu;
 };
 struct GradWeightParams {
   Geometry g;
@@ -215,9 +220,23 @@ struct Weights {
   size_t group_step, tap_step, channel_step;
 };
 
-/** y[p, group · columns + j] = bias + Σ over taps and channels of the group. */
+/** relu(y + residual) of a run of channels that has its sum. */
+LACUNA_INLINE void finish_run(const float* residual, bool relu, float* y, size_t count) {
+  size_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    Vec v = load(y + i);
+    if (residual) v += load(residual + i);
+    store(y + i, relu ? select(v <= Vec{}, Vec{}, v) : v);
+  }
+  for (; i < count; i++) {
+    const float v = residual ? y[i] + residual[i] : y[i];
+    y[i] = relu && v <= 0 ? 0 : v;
+  }
+}
+
+/** y[p, group · columns + j] = relu(bias + Σ over taps and channels of the group + residual) */
 inline void product(const Maps& maps, const Weights& w, size_t groups, size_t images, const float* source,
-                    const float* bias, float* y) {
+                    const Epilogue& epilogue, float* y) {
   const Chunks chunks(maps);
   const size_t terms = maps.kh * maps.kw * maps.depth;
   const size_t panels = ceil_div(w.columns, gemm::NR);
@@ -226,8 +245,8 @@ inline void product(const Maps& maps, const Weights& w, size_t groups, size_t im
   // What every pixel starts from: the bias, or zeros.
   Scratch<float> start(groups * panels * gemm::NR);
   gemm::zero_run(start.data(), groups * panels * gemm::NR);
-  for (size_t group = 0; bias && group < groups; group++) {
-    gemm::copy_run(start.data() + group * panels * gemm::NR, bias + group * w.columns, w.columns);
+  for (size_t group = 0; epilogue.bias && group < groups; group++) {
+    gemm::copy_run(start.data() + group * panels * gemm::NR, epilogue.bias + group * w.columns, w.columns);
   }
   // Terms of a chunk and panel lie together, panel after panel, chunk after chunk.
   parallel_for(groups * chunks.count(), ceil_div(16384, gemm::DEPTH * w.columns), [&](size_t begin, size_t end) {
@@ -291,6 +310,11 @@ inline void product(const Maps& maps, const Weights& w, size_t groups, size_t im
         gemm::block<gemm::ROW>(m, count, chunk.count, rows.data(), 1, b, chunk.count * gemm::NR, gemm::NR,
                                targets.data(), sets ? first_sum : nullptr);
       }
+      if (!epilogue.residual && !epilogue.relu) continue;
+      for (size_t p = begin; p < end; p++) {  // while they are in the cache
+        const size_t from = p * channels + group * w.columns + column;
+        finish_run(epilogue.residual ? epilogue.residual + from : nullptr, epilogue.relu, y + from, count);
+      }
     }
   });
 }
@@ -300,14 +324,15 @@ inline void forward(const ForwardParams& p, const Args& a) {
   const size_t depth = g.cin / g.groups;
   const size_t columns = g.cout / g.groups;
   const Weights w{a.in(1), columns, columns, depth * g.cout, g.cout};
-  product(Maps(g, false), w, g.groups, g.n, a.in(0), p.has_bias ? a.in(2) : nullptr, a.out(0));
+  product(Maps(g, false), w, g.groups, g.n, a.in(0),
+          {p.has_bias ? a.in(2) : nullptr, p.has_residual ? a.in(3) : nullptr, p.relu != 0}, a.out(0));
 }
 
 inline void grad_input(const Geometry& g, const Args& a) {
   const size_t columns = g.cin / g.groups;
   const size_t filter = static_cast<size_t>(g.kh) * g.kw * columns;
   const Weights w{a.in(1), columns, g.cout / g.groups * filter, columns, filter};
-  product(Maps(g, true), w, g.groups, g.n, a.in(0), nullptr, a.out(0));
+  product(Maps(g, true), w, g.groups, g.n, a.in(0), {nullptr, nullptr, false}, a.out(0));
 }
 
 /** Output channels of a block of dw, and the distance of their rows once gathered. */
@@ -429,8 +454,8 @@ inline void reduce_partials(const ReduceParams& p, const Args& a) {
 
 const Register kernels[] = {
     {"conv2d.transpose_weight", 1, 1, transpose_weight},
-    {"conv2d.forward", 3, 1, forward},
-    {"conv2d.forward_vec4", 3, 1, forward},
+    {"conv2d.forward", 4, 1, forward},
+    {"conv2d.forward_vec4", 4, 1, forward},
     {"conv2d.grad_input", 2, 1, grad_input},
     {"conv2d.grad_input_vec4", 2, 1, grad_input},
     {"conv2d.grad_weight", 2, 1, grad_weight},

@@ -1,4 +1,5 @@
-// y[n, i, j, o] = bias[o] + Σ x[n, i·stride + kh·dilation − top, j·stride + kw·dilation − left, o / m] · w[o, kh, kw],
+// y[n, i, j, o] = relu(residual[n, i, j, o] + bias[o]
+//   + Σ x[n, i·stride + kh·dilation − top, j·stride + kw·dilation − left, o / m] · w[o, kh, kw]),
 // m = cout / cin outputs per input channel.
 //
 // No channel meets another, so vectors run along the channels. A range owns rows of the result. A row of it is a sum of
@@ -16,7 +17,7 @@ struct Params {
 };
 struct Forward {
   Params g;
-  uint32_t has_bias;
+  uint32_t has_bias, has_residual, relu;
 };
 struct GradWeight {
   Params g;
@@ -31,6 +32,13 @@ struct Tap {
   Index offset;
   const float* w;  // [channels]
 };
+/** What happens to a sum: y = relu(sum + bias + residual); null, null and false: nothing. `residual` lies as y does. */
+struct Epilogue {
+  const float *bias, *residual;
+  bool relu;
+  /** For a result `elements` further on. */
+  Epilogue from(size_t elements) const { return {bias, residual ? residual + elements : nullptr, relu}; }
+};
 struct Pair {
   const float *x, *w;
 };
@@ -43,11 +51,11 @@ LACUNA_INLINE Index floor_div(Index a, Index b) { return a >= 0 ? a / b : -((-a 
 
 /** V vectors of channels of P neighbouring pixels. `x_step`, `y_step`: elements from one pixel to the next. */
 template <size_t P, size_t V>
-LACUNA_INLINE void inner(const Pair* pairs, size_t count, size_t x_step, const float* bias, float* y, size_t y_step,
+LACUNA_INLINE void inner(const Pair* pairs, size_t count, size_t x_step, const Epilogue& e, float* y, size_t y_step,
                          size_t c) {
   Vec sum[P][V];
   for (size_t p = 0; p < P; p++) {
-    for (size_t v = 0; v < V; v++) sum[p][v] = bias ? load(bias + c + v * LANES) : Vec{};
+    for (size_t v = 0; v < V; v++) sum[p][v] = e.bias ? load(e.bias + c + v * LANES) : Vec{};
   }
   for (size_t t = 0; t < count; t++) {
     Vec w[V];
@@ -58,33 +66,38 @@ LACUNA_INLINE void inner(const Pair* pairs, size_t count, size_t x_step, const f
     }
   }
   for (size_t p = 0; p < P; p++) {
-    for (size_t v = 0; v < V; v++) store(y + p * y_step + c + v * LANES, sum[p][v]);
+    for (size_t v = 0; v < V; v++) {
+      const size_t at = p * y_step + c + v * LANES;
+      if (e.residual) sum[p][v] += load(e.residual + at);
+      store(y + at, e.relu ? select(sum[p][v] <= Vec{}, Vec{}, sum[p][v]) : sum[p][v]);
+    }
   }
 }
 
 /** All channels of P pixels. The last vector may overlap the one before: it writes the same values again. */
 template <size_t P, size_t V>
-void pixels(const Pair* pairs, size_t count, size_t x_step, const float* bias, float* y, size_t y_step,
+void pixels(const Pair* pairs, size_t count, size_t x_step, const Epilogue& e, float* y, size_t y_step,
             size_t channels) {
   if (channels < LANES) {
     for (size_t p = 0; p < P; p++) {
       for (size_t c = 0; c < channels; c++) {
-        float sum = bias ? bias[c] : 0;
+        float sum = e.bias ? e.bias[c] : 0;
         for (size_t t = 0; t < count; t++) sum += pairs[t].x[p * x_step + c] * pairs[t].w[c];
-        y[p * y_step + c] = sum;
+        if (e.residual) sum += e.residual[p * y_step + c];
+        y[p * y_step + c] = e.relu && sum <= 0 ? 0 : sum;
       }
     }
     return;
   }
   size_t c = 0;
-  for (; c + V * LANES <= channels; c += V * LANES) inner<P, V>(pairs, count, x_step, bias, y, y_step, c);
-  for (; c + LANES <= channels; c += LANES) inner<P, 1>(pairs, count, x_step, bias, y, y_step, c);
-  if (c < channels) inner<P, 1>(pairs, count, x_step, bias, y, y_step, channels - LANES);
+  for (; c + V * LANES <= channels; c += V * LANES) inner<P, V>(pairs, count, x_step, e, y, y_step, c);
+  for (; c + LANES <= channels; c += LANES) inner<P, 1>(pairs, count, x_step, e, y, y_step, c);
+  if (c < channels) inner<P, 1>(pairs, count, x_step, e, y, y_step, channels - LANES);
 }
 
 /** One row: pixels 0 … count − 1 of y, `y_step` elements apart. `width` is that of the taps' rows. */
 void row_of_taps(const Tap* taps, size_t tap_count, Pair* pairs, Index width, Index step, size_t channels,
-                 const float* bias, float* y, Index count, size_t y_step) {
+                 const Epilogue& e, float* y, Index count, size_t y_step) {
   Index first = 0, end = count;  // where all taps are inside
   for (size_t t = 0; t < tap_count; t++) {
     const Index from = ceil_div(-taps[t].offset, step);
@@ -97,7 +110,7 @@ void row_of_taps(const Tap* taps, size_t tap_count, Pair* pairs, Index width, In
       for (size_t t = 0; t < tap_count; t++) {
         pairs[t] = {taps[t].row + (p * step + taps[t].offset) * static_cast<Index>(channels), taps[t].w};
       }
-      pixels<PIXELS, TILE>(pairs, tap_count, step * channels, bias, y + p * y_step, y_step, channels);
+      pixels<PIXELS, TILE>(pairs, tap_count, step * channels, e.from(p * y_step), y + p * y_step, y_step, channels);
       p += PIXELS;
       continue;
     }
@@ -106,7 +119,7 @@ void row_of_taps(const Tap* taps, size_t tap_count, Pair* pairs, Index width, In
       const Index at = p * step + taps[t].offset;
       if (at >= 0 && at < width) pairs[n++] = {taps[t].row + at * static_cast<Index>(channels), taps[t].w};
     }
-    pixels<1, 2 * TILE>(pairs, n, 0, bias, y + p * y_step, y_step, channels);
+    pixels<1, 2 * TILE>(pairs, n, 0, e.from(p * y_step), y + p * y_step, y_step, channels);
     p++;
   }
 }
@@ -114,7 +127,9 @@ void row_of_taps(const Tap* taps, size_t tap_count, Pair* pairs, Index width, In
 void forward(const Forward& params, const Args& a) {
   const Params& p = params.g;
   const size_t m = p.cout / p.cin, taps_all = size_t{p.kh} * p.kw;
-  const float *x = a.in(0), *w = a.in(1), *bias = params.has_bias ? a.in(2) : nullptr;
+  const float *x = a.in(0), *w = a.in(1);
+  const float* residual = params.has_residual ? a.in(3) : nullptr;
+  const Epilogue epilogue{params.has_bias ? a.in(2) : nullptr, residual, params.relu != 0};
   float* y = a.out(0);
   Scratch<float> wt(taps_all * p.cout);  // [kh, kw, cout]
   for (size_t o = 0; o < p.cout; o++) {
@@ -144,8 +159,8 @@ void forward(const Forward& params, const Args& a) {
                            wt.data() + (kh * p.kw + kw) * p.cout};
         }
       }
-      row_of_taps(taps.data(), count, pairs.data(), p.width, p.stride_w, p.cout, bias,
-                  y + row * p.out_width * p.cout, p.out_width, p.cout);
+      row_of_taps(taps.data(), count, pairs.data(), p.width, p.stride_w, p.cout,
+                  epilogue.from(row * p.out_width * p.cout), y + row * p.out_width * p.cout, p.out_width, p.cout);
     }
   });
 }
@@ -194,7 +209,7 @@ void grad_input(const Params& p, const Args& a) {
           }
         }
         const Index pixels = (p.width - phase + p.stride_w - 1) / p.stride_w;
-        row_of_taps(taps.data(), count, pairs.data(), p.out_width, 1, p.cin, nullptr,
+        row_of_taps(taps.data(), count, pairs.data(), p.out_width, 1, p.cin, {nullptr, nullptr, false},
                     dx + (row * p.width + phase) * p.cin, pixels, size_t{p.stride_w} * p.cin);
       }
     }
@@ -300,7 +315,7 @@ void grad_weight(const GradWeight& params, const Args& a) {
 }
 
 const Register kernels[] = {
-    {"conv2d.forward_depthwise", 3, 1, forward},
+    {"conv2d.forward_depthwise", 4, 1, forward},
     {"conv2d.grad_input_depthwise", 2, 1, grad_input},
     {"conv2d.grad_weight_depthwise", 2, 1, grad_weight},
 };

@@ -20,8 +20,11 @@ constexpr Path PATHS[] = {
 
 struct Forward {
   Geometry g;
-  uint32_t has_bias;
+  uint32_t has_bias, has_residual, relu;
 };
+Epilogue<void> epilogue_of(const Forward& p, const Args& a) {
+  return {p.has_bias ? a.in<void>(2) : nullptr, p.has_residual ? a.in<void>(3) : nullptr, p.relu != 0};
+}
 struct GradWeight {
   Geometry g;
   uint32_t rows_per_split, splits;
@@ -38,9 +41,9 @@ void clear_splits(const Args& a, float* partials, size_t count, uint32_t splits)
 size_t weights(const Geometry& g) { return static_cast<size_t>(g.cout) * g.kh * g.kw * (g.cin / g.groups); }
 
 void forward(const Forward& p, const Args& a) {
-  const void* bias = p.has_bias ? a.in<void>(2) : nullptr;
+  const Epilogue<void> epilogue = epilogue_of(p, a);
   for (const Path& path : PATHS) {
-    if (path.forward(a, p.g, a.in<void>(0), a.in<void>(1), bias, a.out<void>(0), a.in_type(0))) return;
+    if (path.forward(a, p.g, a.in<void>(0), a.in<void>(1), epilogue, a.out<void>(0), a.in_type(0))) return;
   }
 }
 void grad_input(const Geometry& p, const Args& a) {
@@ -56,8 +59,7 @@ void grad_weight(const GradWeight& p, const Args& a) {
 }
 
 void forward_depthwise(const Forward& p, const Args& a) {
-  const void* bias = p.has_bias ? a.in<void>(2) : nullptr;
-  depthwise::forward(a, p.g, a.in<void>(0), a.in<void>(1), bias, a.out<void>(0), a.in_type(0));
+  depthwise::forward(a, p.g, a.in<void>(0), a.in<void>(1), epilogue_of(p, a), a.out<void>(0), a.in_type(0));
 }
 void grad_input_depthwise(const Geometry& p, const Args& a) {
   depthwise::grad_input(a, p, a.in<void>(0), a.in<void>(1), a.out<void>(0), a.in_type(0));
@@ -196,9 +198,9 @@ void reduce_partials(const Reduce& p, const Args& a) {
 
 const Register kernels[] = {
     {"conv2d.transpose_weight", 1, 1, transpose_weight},
-    {"conv2d.forward", 3, 1, forward},
-    {"conv2d.forward_vec4", 3, 1, forward},
-    {"conv2d.forward_depthwise", 3, 1, forward_depthwise},
+    {"conv2d.forward", 4, 1, forward},
+    {"conv2d.forward_vec4", 4, 1, forward},
+    {"conv2d.forward_depthwise", 4, 1, forward_depthwise},
     {"conv2d.grad_input", 2, 1, grad_input},
     {"conv2d.grad_input_vec4", 2, 1, grad_input},
     {"conv2d.grad_input_depthwise", 2, 1, grad_input_depthwise},

@@ -1,6 +1,7 @@
 // The convolution in which no channel meets another: each input channel has m = cout / cin outputs of its own.
 //
-//   y[n, i, j, o]  = bias[o] + Σ over taps of x[n, i · stride + kh · dilation - top, j ..., o / m] w[o, tap]
+//   y[n, i, j, o]  = relu(bias[o] + Σ over taps of x[n, i · stride + kh · dilation - top, j ..., o / m] w[o, tap]
+//                    + residual[n, i, j, o])
 //   dx[n, i, j, c] = Σ over taps and the m outputs o of c of dy[n, (i + top - kh · dilation) / stride, ..., o] w[o, tap]
 //   dw[o, tap]     = Σ over pixels of x[pixel moved by tap, o / m] dy[pixel, o]
 //
@@ -140,7 +141,7 @@ struct Rows {
 
 template <class T>
 __global__ void __launch_bounds__(BLOCK, 2)
-    slide_kernel(Slide p, uint32_t walks, const T* x, const float* wt, const T* bias, T* y) {
+    slide_kernel(Slide p, uint32_t walks, const T* x, const float* wt, const Epilogue<T> epilogue, T* y) {
   const uint32_t channel = (blockIdx.x % p.chunks * ACROSS<T> + threadIdx.x % ACROSS<T>) * V;
   if (channel >= p.channels) return;
   float w[TAPS][V];
@@ -162,12 +163,13 @@ __global__ void __launch_bounds__(BLOCK, 2)
         if (i + k < walk.count) {
           rows.take(window[(k + 2) % 3], i + k + 1 < walk.count);
           float sum[V] = {};
-          if (bias) load_floats<V>(bias + channel, sum);  // rarely there: no registers are kept for it
+          if (epilogue.bias) load_floats<V>(epilogue.bias + channel, sum);  // rarely there: no registers are kept for it
 #pragma unroll
           for (uint32_t tap = 0; tap < TAPS; tap++) {
 #pragma unroll
             for (int j = 0; j < V; j++) sum[j] += window[(k + tap / 3) % 3][tap % 3][j] * w[tap][j];
           }
+          epilogue.template finish<V>(static_cast<size_t>(to - y), sum);
           store_floats<V>(to, sum);
           to += pitch;
         }
@@ -268,11 +270,11 @@ Slide slide_of(const Args& a, const Geometry& g, bool back, uint32_t& walks) {
   return p;
 }
 template <class T>
-void slide(const Args& a, const Geometry& g, bool back, const T* x, const T* w, const T* bias, T* y) {
+void slide(const Args& a, const Geometry& g, bool back, const T* x, const T* w, const Epilogue<T>& epilogue, T* y) {
   uint32_t walks;
   const Slide p = slide_of<T>(a, g, back, walks);
   const float* wt = turned(a, g, w, back);
-  a.launch(slide_kernel<T>, dim3(p.chunks * p.parts), dim3(BLOCK), 0, p, walks, x, wt, bias, y);
+  a.launch(slide_kernel<T>, dim3(p.chunks * p.parts), dim3(BLOCK), 0, p, walks, x, wt, epilogue, y);
 }
 template <class T>
 void slide_weight(const Args& a, const Geometry& g, const T* x, const T* dy, float* dw) {
@@ -304,7 +306,7 @@ struct Forward {
   Geometry g;
   const T* x;
   const float* wt;
-  const T* bias;
+  Epilogue<T> epilogue;
   T* y;
   __device__ void operator()(uint32_t row, uint32_t item) const {
     const uint32_t vectors = g.cout / N, column = item / vectors, o = item % vectors * N;
@@ -312,7 +314,7 @@ struct Forward {
     const int top = static_cast<int>(row % g.out_height * g.stride_h) - static_cast<int>(g.pad_top);
     const int left = static_cast<int>(column * g.stride_w) - static_cast<int>(g.pad_left);
     float sum[N] = {};
-    if (bias) load_floats<N>(bias + o, sum);
+    if (epilogue.bias) load_floats<N>(epilogue.bias + o, sum);
     for (uint32_t kh = 0; kh < g.kh; kh++) {
       const int iy = top + static_cast<int>(kh * g.dilation_h);
       if (iy < 0 || iy >= static_cast<int>(g.height)) continue;
@@ -327,7 +329,9 @@ struct Forward {
         for (int j = 0; j < N; j++) sum[j] += v[j] * w[j];
       }
     }
-    store_floats<N>(y + (static_cast<size_t>(row) * g.out_width + column) * g.cout + o, sum);
+    const size_t at = (static_cast<size_t>(row) * g.out_width + column) * g.cout + o;
+    epilogue.template finish<N>(at, sum);
+    store_floats<N>(y + at, sum);
   }
 };
 
@@ -429,19 +433,21 @@ void grad_weight_in(const Args& a, const Geometry& g, const T* x, const T* dy, f
 
 }  // namespace
 
-void forward(const Args& a, const Geometry& g, const void* x, const void* w, const void* bias, void* y, Type type) {
+void forward(const Args& a, const Geometry& g, const void* x, const void* w, const Epilogue<void>& epilogue, void* y,
+             Type type) {
   with_type(type, [&](auto t) {
     using T = decltype(t);
-    const auto *xs = static_cast<const T*>(x), *ws = static_cast<const T*>(w), *biases = static_cast<const T*>(bias);
+    const auto *xs = static_cast<const T*>(x), *ws = static_cast<const T*>(w);
+    const Epilogue<T> known = epilogue.of<T>();
     auto* ys = static_cast<T*>(y);
-    const bool vectors = g.cout == g.cin && in_vectors<V>(g.cout, xs, biases, ys);
-    if (vectors && slides(g)) return slide(a, g, false, xs, ws, biases, ys);
+    const bool vectors = g.cout == g.cin && in_vectors<V>(g.cout, xs, known.bias, known.residual, ys);
+    if (vectors && slides(g)) return slide(a, g, false, xs, ws, known, ys);
     const float* wt = turned(a, g, ws, false);
     const uint32_t rows = g.n * g.out_height, items = g.out_width * g.cout;
     if (vectors) {
-      each_in_rows(a, rows, items / V, Forward<T, V>{g, xs, wt, biases, ys});
+      each_in_rows(a, rows, items / V, Forward<T, V>{g, xs, wt, known, ys});
     } else {
-      each_in_rows(a, rows, items, Forward<T, 1>{g, xs, wt, biases, ys});
+      each_in_rows(a, rows, items, Forward<T, 1>{g, xs, wt, known, ys});
     }
   });
 }
@@ -452,7 +458,7 @@ void grad_input(const Args& a, const Geometry& g, const void* dy, const void* w,
     const auto *dys = static_cast<const T*>(dy), *ws = static_cast<const T*>(w);
     auto* dxs = static_cast<T*>(dx);
     const bool vectors = g.cout == g.cin && in_vectors<V>(g.cin, dys, dxs);
-    if (vectors && slides(g)) return slide(a, g, true, dys, ws, static_cast<const T*>(nullptr), dxs);
+    if (vectors && slides(g)) return slide(a, g, true, dys, ws, Epilogue<T>{}, dxs);
     const float* wt = turned(a, g, ws, false);
     const uint32_t rows = g.n * g.height, items = g.width * g.cin;
     if (vectors) {

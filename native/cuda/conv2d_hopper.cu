@@ -1,7 +1,8 @@
 // Dense convolution in bf16 on the H100 and H200, as products of matrices that are never laid out. Not yet run on such a card:
 // the host device's twins of its instructions are what it was tested with.
 //
-//   y[p, o]       = bias[o] + Σ_tap Σ_c x[p + tap, c] · wt[tap, c, o]         rows are pixels, columns are channels
+//   y[p, o]       = relu(bias[o] + Σ_tap Σ_c x[p + tap, c] · wt[tap, c, o] + residual[p, o])
+//                                                                             rows are pixels, columns are channels
 //   dx[q, c]      = Σ_tap Σ_o dy[q − tap, o] · w[o, tap, c]
 //   dw[o, tap, c] = Σ_p dy[p, o] · x[p + tap, c]                              rows and columns are channels
 //
@@ -191,12 +192,26 @@ __device__ __forceinline__ Tile tile_of(const Problem& p, int number) {
   return {w * p.w.box, h * p.h.box, n * p.box_images, p.column0 + column * COLUMNS, taps_of(p.h, h), taps_of(p.w, w)};
 }
 
-/** 64 pixels by COLUMNS channels, with the bias, 64 channels at a time through shared memory into the target. */
+/** Channel 0 of the residual at a pixel of the half of a box that is the consumer's; null where there is none. */
+__device__ __forceinline__ const bf16* residual_of(const Epilogue<bf16>& epilogue, const Problem& p, const Tile& tile,
+                                                   unsigned consumer, unsigned pixel) {
+  const int second = static_cast<int>(consumer), at = static_cast<int>(pixel);
+  const int across = p.half_w > 0 ? p.half_w : p.w.box, down = p.half_h > 0 ? p.half_h : p.h.box;
+  const int w = tile.w + second * p.half_w + at % across, h = tile.h + second * p.half_h + at / across % down;
+  const int n = tile.n + second * p.half_n + at / across / down;
+  if (!epilogue.residual || w >= p.w.target || h >= p.h.target || n >= p.images) return nullptr;
+  return epilogue.residual + ((static_cast<size_t>(n) * p.h.target + h) * p.w.target + w) * p.columns;
+}
+
+/** 64 pixels by COLUMNS channels, with the epilogue, 64 channels at a time through shared memory into the target. */
 template <int COLUMNS>
 __device__ __forceinline__ void store(const float (&sums)[COLUMNS / 2], Memory<COLUMNS>& memory, const TensorMap& target,
-                                      const Problem& p, const bf16* bias, const Tile& tile, unsigned consumer, int& stored) {
+                                      const Problem& p, const Epilogue<bf16>& epilogue, const Tile& tile, unsigned consumer,
+                                      int& stored) {
   const unsigned thread = threadIdx.x % sm90::WARPGROUP, lane = thread % 32, row = thread / 32 * 16 + lane / 4;
   const unsigned pair = lane % 4;  // which two of eight columns
+  const bf16* const residuals[2] = {residual_of(epilogue, p, tile, consumer, row),
+                                    residual_of(epilogue, p, tile, consumer, row + 8)};
 #pragma unroll
   for (int block = 0; block < COLUMNS / 64; block++) {
     const int column = tile.column + block * 64;
@@ -208,12 +223,15 @@ __device__ __forceinline__ void store(const float (&sums)[COLUMNS / 2], Memory<C
       for (int chunk = 0; chunk < 8; chunk++) {
         const int at = column + chunk * 8 + static_cast<int>(pair) * 2;
         float add[2] = {0, 0};
-        if (bias && at < p.columns) load_floats<2>(bias + at, add);
+        if (epilogue.bias && at < p.columns) load_floats<2>(epilogue.bias + at, add);
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-          const float* two = sums + block * 32 + chunk * 4 + half * 2;
+          const float* own = sums + block * 32 + chunk * 4 + half * 2;
+          float two[2] = {own[0] + add[0], own[1] + add[1]};
+          const Epilogue<bf16> rest{nullptr, at < p.columns ? residuals[half] : nullptr, epilogue.relu};
+          rest.finish<2>(static_cast<size_t>(at), two);
           const unsigned place = (row + half * 8) * sm90::TILE_ROW_BYTES + (chunk ^ row % 8) * 16 + pair * 4;
-          *reinterpret_cast<uint32_t*>(out + place) = sm90::pack(two[0] + add[0], two[1] + add[1]);
+          *reinterpret_cast<uint32_t*>(out + place) = sm90::pack(two[0], two[1]);
         }
       }
       sm90::fence_async();
@@ -290,7 +308,7 @@ __device__ __forceinline__ float4* in_slot(float* slots, size_t slot, int thread
 template <int COLUMNS>
 __global__ void __launch_bounds__(THREADS, 1)
 convolve(const __grid_constant__ TensorMap source, const __grid_constant__ TensorMap weights,
-         const __grid_constant__ TensorMap target, const Problem p, const bf16* bias) {
+         const __grid_constant__ TensorMap target, const Problem p, const Epilogue<bf16> epilogue) {
 #if LACUNA_SM90
   auto& memory = shared<Memory<COLUMNS>>();
   start(memory);
@@ -328,7 +346,7 @@ convolve(const __grid_constant__ TensorMap source, const __grid_constant__ Tenso
     for (int number = blockIdx.x; number < tiles; number += gridDim.x) {
       const Tile tile = tile_of<COLUMNS>(p, number);
       multiply<COLUMNS, false>(sums, memory, ring, tile.rows.count() * tile.columns.count() * depth_blocks, consumer);
-      store<COLUMNS>(sums, memory, target, p, bias, tile, consumer, stored);
+      store<COLUMNS>(sums, memory, target, p, epilogue, tile, consumer, stored);
     }
     if (threadIdx.x % sm90::WARPGROUP == 0) sm90::copies_wait<0>();
   }
@@ -597,7 +615,7 @@ bool prepare_target(Job& job, const bf16* target, size_t height, size_t width, s
                        pixel * width * height, pixel * width * step_h, pixel * step_w);
 }
 
-void launch(const Args& a, const Job& job, const bf16* bias) {
+void launch(const Args& a, const Job& job, const Epilogue<bf16>& epilogue) {
   const int processors = a.multiprocessors(), pixel_tiles = job.p.pixel_tiles;
   const Columns columns = choose_columns(
       job.p.columns, [&](int tiles) { return static_cast<double>((int64_t{tiles} * pixel_tiles + processors - 1) / processors); });
@@ -607,13 +625,14 @@ void launch(const Args& a, const Job& job, const bf16* bias) {
     p.column0 = first;
     p.column_tiles = tiles;
     a.launch(convolve<WIDTH>, dim3(least(processors, pixel_tiles * tiles)), dim3(THREADS), sizeof(Memory<WIDTH>), job.source,
-             job.weights, job.target, p, bias);
+             job.weights, job.target, p, epilogue);
   });
 }
 
 }  // namespace
 
-bool forward(const Args& a, const Geometry& geometry, const void* x, const void* wt, const void* bias, void* y, Type type) {
+bool forward(const Args& a, const Geometry& geometry, const void* x, const void* wt, const Epilogue<void>& epilogue, void* y,
+             Type type) {
   if (!suits(a, geometry, type)) return false;
   const Geometry g = flat(geometry);
   Job job{};
@@ -631,7 +650,7 @@ bool forward(const Args& a, const Geometry& geometry, const void* x, const void*
       !sm90::encode<3>(job.weights, wt, {g.cout, g.cin, uint64_t{g.kh} * g.kw}, {row, row * g.cin}, {64, DEPTH, 1}, {1, 1, 1})) {
     return false;
   }
-  launch(a, job, static_cast<const bf16*>(bias));
+  launch(a, job, epilogue.of<bf16>());
   return true;
 }
 
@@ -685,7 +704,7 @@ bool grad_input(const Args& a, const Geometry& geometry, const void* dy, const v
       }
     }
   }
-  for (const Job& job : jobs) launch(a, job, nullptr);
+  for (const Job& job : jobs) launch(a, job, {});
   return true;
 }
 

@@ -150,7 +150,7 @@ __device__ __forceinline__ void keep_taps(const Axis& x, const Phase& p, uint32_
 /** A block owns a tile of outputs x columns of one phase, group and split; neighbouring blocks share the outputs. */
 template <class T, class Tile, int V>
 __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
-    gather_kernel(Gather p, const T* x, const T* w, const T* bias, T* y, float* partials) {
+    gather_kernel(Gather p, const T* x, const T* w, const Epilogue<T> epilogue, T* y, float* partials) {
   auto& memory = shared<GatherMemory<Tile>>();
   uint32_t block = blockIdx.x;
   const uint32_t first_n = block % p.tiles_n * Tile::N;
@@ -223,7 +223,7 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
     float shift[4] = {};
 #pragma unroll
     for (uint32_t l = 0; l < 4; l++) {
-      if (bias && l < length) shift[l] = to_float(bias[o + l]);
+      if (epilogue.bias && l < length) shift[l] = to_float(epilogue.bias[o + l]);
     }
 #pragma unroll
     for (int i = 0; i < Tile::TM; i++) {
@@ -236,6 +236,7 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
       if (partials) {
         gemm::store_run<V>(partials + (memory.split + at), length, run);
       } else {
+        if (length > 0) epilogue.template finish<4>(static_cast<size_t>(at), run, V == 4 ? 4 : length);
         gemm::store_run<V>(y + at, length, run);
       }
     }
@@ -249,7 +250,7 @@ struct Clear {
 };
 
 template <class T, int V>
-void gather_in(const Args& a, Gather p, const T* x, const T* w, const T* bias, T* y, bool whole) {
+void gather_in(const Args& a, Gather p, const T* x, const T* w, const Epilogue<T>& epilogue, T* y, bool whole) {
   const size_t m = size_t{p.images} * ceil_div(p.h.outputs, p.h.scale) * ceil_div(p.w.outputs, p.w.scale);
   const size_t phases = static_cast<size_t>(p.h.phases) * p.w.phases;
   const size_t taps = static_cast<size_t>(phase_of(p.h, 0).taps) * phase_of(p.w, 0).taps;  // no phase has more
@@ -263,25 +264,26 @@ void gather_in(const Args& a, Gather p, const T* x, const T* w, const T* bias, T
     p.tiles_n = ceil_div(p.columns, Tile::N);
     const size_t blocks = phases * p.groups * p.splits * p.tiles_m * p.tiles_n;
     a.launch(gather_kernel<T, Tile, V>, dim3(static_cast<unsigned>(blocks)), dim3(Tile::THREADS),
-             sizeof(GatherMemory<Tile>), p, x, w, partials ? nullptr : bias, y, partials);
+             sizeof(GatherMemory<Tile>), p, x, w, partials ? Epilogue<T>{} : epilogue, y, partials);
   });
   if (partials) {
-    each(a, p.count / V, gemm::AddSplits<T, V>{partials, p.splits, static_cast<size_t>(p.count), bias,
+    each(a, p.count / V, gemm::AddSplits<T, V>{partials, p.splits, static_cast<size_t>(p.count), epilogue,
                                                static_cast<uint32_t>(p.result_pitch), y});
   }
 }
 
 /** `whole`: every output belongs to a phase that has taps. */
-void gather(const Args& a, const Gather& p, const void* x, const void* w, const void* bias, void* y, Type type,
-            bool whole) {
+void gather(const Args& a, const Gather& p, const void* x, const void* w, const Epilogue<void>& epilogue, void* y,
+            Type type, bool whole) {
   with_type(type, [&](auto t) {
     using T = decltype(t);
-    const auto *xs = static_cast<const T*>(x), *ws = static_cast<const T*>(w), *biases = static_cast<const T*>(bias);
+    const auto *xs = static_cast<const T*>(x), *ws = static_cast<const T*>(w);
+    const Epilogue<T> known = epilogue.of<T>();
     auto* ys = static_cast<T*>(y);
-    if (p.channels % 4 == 0 && in_vectors<4>(p.columns, xs, ws, ys) && in_vectors<4>(4, biases)) {
-      gather_in<T, 4>(a, p, xs, ws, biases, ys, whole);
+    if (p.channels % 4 == 0 && in_vectors<4>(p.columns, xs, ws, ys, known.bias, known.residual)) {
+      gather_in<T, 4>(a, p, xs, ws, known, ys, whole);
     } else {
-      gather_in<T, 1>(a, p, xs, ws, biases, ys, whole);
+      gather_in<T, 1>(a, p, xs, ws, known, ys, whole);
     }
   });
 }
@@ -451,12 +453,13 @@ void grad_weight_in(const Args& a, const Geometry& g, const T* x, const T* dy, f
     a.launch(grad_weight_kernel<T, Tile, V>, dim3(static_cast<unsigned>(blocks)), dim3(Tile::THREADS),
              sizeof(GradWeightMemory<Tile>), p, x, dy, to);
   });
-  if (to != dw) each(a, count / V, gemm::AddSplits<float, V>{to, p.splits, count, nullptr, 1, dw});
+  if (to != dw) each(a, count / V, gemm::AddSplits<float, V>{to, p.splits, count, {}, 1, dw});
 }
 
 }  // namespace
 
-bool forward(const Args& a, const Geometry& g, const void* x, const void* wt, const void* bias, void* y, Type type) {
+bool forward(const Args& a, const Geometry& g, const void* x, const void* wt, const Epilogue<void>& epilogue, void* y,
+             Type type) {
   const auto axis = [](uint32_t source, uint32_t outputs, uint32_t taps, uint32_t stride, uint32_t dilation,
                        uint32_t pad) {
     Axis x{};
@@ -483,7 +486,7 @@ bool forward(const Args& a, const Geometry& g, const void* x, const void* wt, co
   p.kernel_row = static_cast<int>(g.kw * p.channels * g.cout);
   p.kernel_group = p.columns;
   p.count = static_cast<int64_t>(g.n) * g.out_height * g.out_width * g.cout;
-  gather(a, p, x, wt, bias, y, type, true);
+  gather(a, p, x, wt, epilogue, y, type, true);
   return true;
 }
 
@@ -519,7 +522,7 @@ bool grad_input(const Args& a, const Geometry& g, const void* dy, const void* w,
   p.kernel_row = p.h.every * static_cast<int>(g.kw * p.columns);
   p.kernel_group = static_cast<int64_t>(p.channels) * p.kernel_channel;
   p.count = static_cast<int64_t>(g.n) * g.height * g.width * g.cin;
-  gather(a, p, dy, w, nullptr, dx, type, p.h.phases == p.h.scale && p.w.phases == p.w.scale);
+  gather(a, p, dy, w, {}, dx, type, p.h.phases == p.h.scale && p.w.phases == p.w.scale);
   return true;
 }
 

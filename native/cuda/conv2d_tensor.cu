@@ -1,5 +1,5 @@
 // Dense convolution on the tensor cores of sm_80 and up (mma.sync): products of matrices that are never laid out whole.
-//   y[p, o]       = bias[o] + sum over taps, c of x[p + tap, c] wt[tap, c, o]
+//   y[p, o]       = relu(bias[o] + sum over taps, c of x[p + tap, c] wt[tap, c, o] + residual[p, o])
 //   dx[q, c]      = sum over taps, o of dy[q - tap, o] w[o, tap, c]
 //   dw[o, tap, c] = sum over p of dy[p, o] x[p + tap, c]
 // bf16 tensors as they are, f32 rounded to tf32 where that is allowed; sums are f32.
@@ -254,7 +254,7 @@ __device__ __forceinline__ bool in_source(const Product& p, int32_t y, int32_t x
 
 template <class T, class Tile>
 __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
-    product(const __grid_constant__ Product p, const T* source, const T* w, const T* bias, T* out) {
+    product(const __grid_constant__ Product p, const T* source, const T* w, const Epilogue<T> epilogue, T* out) {
   auto& memory = shared<ProductMemory<T, Tile>>();
   const uint32_t phase_h = blockIdx.z / p.step_w, phase_w = blockIdx.z % p.step_w;
   const uint32_t tile = blockIdx.x / p.column_tiles, first_column = blockIdx.x % p.column_tiles * Tile::N;
@@ -363,13 +363,17 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
     for (unsigned n = 0; n < Tile::NT; n++) {
       const unsigned in_tile = warp_column<Tile>(threadIdx.x) + n * 8 + lane % 4 * 2;
       const uint32_t column = first_column + in_tile;
-      const bool biased = bias && column < p.columns;
-      const float add[2] = {biased ? to_float(bias[column]) : 0.0f, biased ? to_float(bias[column + 1]) : 0.0f};
+      const bool inside = column < p.columns;
+      float add[2] = {};
+      if (epilogue.bias && inside) load_floats<2>(epilogue.bias + column, add);
 #pragma unroll
       for (unsigned i = 0; i < 2 * Tile::MT; i++) {
         const unsigned row = warp_row<Tile>(threadIdx.x) + row_of<T, Tile, true>(i / 2, i % 2, lane);
         const float* own = sums[i / 2][n] + i % 2 * 2;
-        store_floats<2>(&memory.out[row][in_tile / WIDE<T>].v[in_tile % WIDE<T>], {own[0] + add[0], own[1] + add[1]});
+        float two[2] = {own[0] + add[0], own[1] + add[1]};
+        const uint32_t pixel = memory.written[row];
+        if (inside && pixel != NONE) epilogue.template finish<2>(static_cast<size_t>(pixel) * p.columns + column, two);
+        store_floats<2>(&memory.out[row][in_tile / WIDE<T>].v[in_tile % WIDE<T>], two);
       }
     }
     __syncthreads();
@@ -388,7 +392,7 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
       float add[4] = {};
 #pragma unroll
       for (unsigned n = 0; n < 4; n++) {
-        if (bias) add[n] = bias[column + n];
+        if (epilogue.bias) add[n] = epilogue.bias[column + n];
       }
 #pragma unroll
       for (unsigned i = 0; i < 2 * Tile::MT; i++) {
@@ -396,8 +400,10 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
         const auto& own = sums[i / 2];
         const unsigned k = i % 2 * 2 + e;
         if (pixel == NONE) continue;
-        store_floats<4>(out + static_cast<size_t>(pixel) * p.columns + column,
-                        {own[0][k] + add[0], own[1][k] + add[1], own[2][k] + add[2], own[3][k] + add[3]});
+        const size_t at = static_cast<size_t>(pixel) * p.columns + column;
+        float four[4] = {own[0][k] + add[0], own[1][k] + add[1], own[2][k] + add[2], own[3][k] + add[3]};
+        epilogue.template finish<4>(at, four);
+        store_floats<4>(out + at, four);
       }
     }
   }
@@ -470,7 +476,7 @@ bool aligned(const void* first, const void* second, const void* third) {
 }
 
 template <class T, class Tile>
-void launch_product(const Args& a, Product p, const T* source, const T* w, const T* bias, T* out) {
+void launch_product(const Args& a, Product p, const T* source, const T* w, const Epilogue<T>& epilogue, T* out) {
   constexpr uint32_t FAR = 16;  // taps that lie nearer together meet almost every tile
   const uint32_t reach_h = (p.kh - 1) * p.dilation_h, reach_w = (p.kw - 1) * p.dilation_w;
   const Meetings meetings{p};
@@ -482,20 +488,20 @@ void launch_product(const Args& a, Product p, const T* source, const T* w, const
                                  : ceil_div(size_t{p.images} * rows * columns, Tile::M);
   p.column_tiles = ceil_div(p.columns, Tile::N);
   a.launch(product<T, Tile>, dim3(static_cast<unsigned>(tiles * p.column_tiles), 1, p.step_h * p.step_w),
-           dim3(Tile::THREADS), sizeof(ProductMemory<T, Tile>), p, source, w, bias, out);
+           dim3(Tile::THREADS), sizeof(ProductMemory<T, Tile>), p, source, w, epilogue, out);
 }
 
 template <class T>
-bool run_product(const Args& a, const Geometry& g, const Product& p, const void* source, const void* w, const void* bias,
-                 void* out) {
-  if (!fits<T>(a, g) || !aligned(source, w, out)) return false;
+bool run_product(const Args& a, const Geometry& g, const Product& p, const void* source, const void* w,
+                 const Epilogue<void>& epilogue, void* out) {
+  if (!fits<T>(a, g) || !aligned(source, w, out) || !aligned(epilogue.bias, epilogue.residual, nullptr)) return false;
   const size_t pixels = size_t{p.images} * p.height * p.width;
   if (pixels / Small::M * ceil_div(p.columns, Small::N) >= MOST) return false;
   const auto run = p.columns > Small::N && size_t{ceil_div(pixels, Large::M)} * ceil_div(p.columns, Large::N) >=
                                                static_cast<size_t>(a.multiprocessors())
                        ? launch_product<T, Large>
                        : launch_product<T, Small>;
-  run(a, p, static_cast<const T*>(source), static_cast<const T*>(w), static_cast<const T*>(bias), static_cast<T*>(out));
+  run(a, p, static_cast<const T*>(source), static_cast<const T*>(w), epilogue.of<T>(), static_cast<T*>(out));
   return true;
 }
 
@@ -758,13 +764,15 @@ Product product_of(const Geometry& g) {
 
 }  // namespace
 
-bool forward(const Args& a, const Geometry& g, const void* x, const void* wt, const void* bias, void* y, Type type) {
+bool forward(const Args& a, const Geometry& g, const void* x, const void* wt, const Epilogue<void>& epilogue, void* y,
+             Type type) {
   Product p = product_of(g);
   p.source_height = g.height, p.source_width = g.width, p.depth = g.cin;
   p.height = g.out_height, p.width = g.out_width, p.columns = g.cout;
   p.step_h = 1, p.step_w = 1, p.scale_h = g.stride_h, p.scale_w = g.stride_w;
   p.tap_stride = size_t{g.cin} * g.cout, p.term_stride = g.cout;
-  return type == Type::bf16 ? run_product<bf16>(a, g, p, x, wt, bias, y) : run_product<float>(a, g, p, x, wt, bias, y);
+  return type == Type::bf16 ? run_product<bf16>(a, g, p, x, wt, epilogue, y)
+                            : run_product<float>(a, g, p, x, wt, epilogue, y);
 }
 
 bool grad_input(const Args& a, const Geometry& g, const void* dy, const void* w, void* dx, Type type) {
@@ -774,7 +782,7 @@ bool grad_input(const Args& a, const Geometry& g, const void* dy, const void* w,
   p.step_h = g.stride_h, p.step_w = g.stride_w, p.scale_h = 1, p.scale_w = 1;
   p.backward = 1;
   p.tap_stride = g.cin, p.term_stride = size_t{g.kh} * g.kw * g.cin;
-  return type == Type::bf16 ? run_product<bf16>(a, g, p, dy, w, nullptr, dx) : run_product<float>(a, g, p, dy, w, nullptr, dx);
+  return type == Type::bf16 ? run_product<bf16>(a, g, p, dy, w, {}, dx) : run_product<float>(a, g, p, dy, w, {}, dx);
 }
 
 bool grad_weight(const Args& a, const Geometry& g, const void* x, const void* dy, float* dw, Type type) {

@@ -6,7 +6,7 @@
 // without bank conflicts. Where the elements come from is the operands' affair (a matrix, pixels of a map): each fetches,
 // into a Slab, what this thread brings.
 #pragma once
-#include "kernel.h"
+#include "epilogue.h"
 
 namespace lacuna::cuda::gemm {
 
@@ -212,19 +212,19 @@ void with_tile(int size, F&& f) {
   f(Medium{});
 }
 
-/** y[i] = Σ over splits of partials[split, i], plus bias[i % columns] where there is one; count < 2^32. */
+/** y[i] = Σ over splits of partials[split, i], and the epilogue, whose bias is that of column i % columns; count < 2^32. */
 template <class T, int V>
 struct AddSplits {
   const float* partials;
   uint32_t splits;
   size_t count;
-  const T* bias;
+  Epilogue<T> epilogue;
   uint32_t columns;
   T* y;
   __device__ void operator()(size_t item) const {
     const size_t i = item * V;
     float sum[V] = {};
-    if (bias) load_floats<V>(bias + static_cast<uint32_t>(i) % columns, sum);
+    if (epilogue.bias) load_floats<V>(epilogue.bias + static_cast<uint32_t>(i) % columns, sum);
     float total[V] = {};
     for (uint32_t s = 0; s < splits; s++) {
       float part[V];
@@ -234,6 +234,7 @@ struct AddSplits {
     }
 #pragma unroll
     for (int j = 0; j < V; j++) sum[j] += total[j];
+    epilogue.template finish<V>(i, sum);
     store_floats<V>(y + i, sum);
   }
 };

@@ -89,9 +89,9 @@ void multiply_in(const Params& p, const Args& args, const T* a, const T* b, T* y
   });
   if (!partials) return;
   if (count % 4 == 0) {
-    each(args, count / 4, gemm::AddSplits<T, 4>{partials, plan.splits, count, nullptr, 1, y});
+    each(args, count / 4, gemm::AddSplits<T, 4>{partials, plan.splits, count, {}, 1, y});
   } else {
-    each(args, count, gemm::AddSplits<T, 1>{partials, plan.splits, count, nullptr, 1, y});
+    each(args, count, gemm::AddSplits<T, 1>{partials, plan.splits, count, {}, 1, y});
   }
 }
 

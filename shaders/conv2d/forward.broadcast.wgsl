@@ -7,13 +7,14 @@ alias T = f32;
 struct Params {
   n: u32, height: u32, width: u32, cin: u32, out_height: u32, out_width: u32, cout: u32,
   kh: u32, kw: u32, stride_h: u32, stride_w: u32, pad_top: u32, pad_left: u32,
-  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32,
+  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32, has_residual: u32, relu: u32,
 }
 @group(0) @binding(0) var<storage, read> x: array<T>;
 @group(0) @binding(1) var<storage, read> wt: array<T>;
 @group(0) @binding(2) var<storage, read> bias: array<T>;
-@group(0) @binding(3) var<storage, read_write> y: array<T>;
-@group(0) @binding(4) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read> residual: array<T>;
+@group(0) @binding(4) var<storage, read_write> y: array<T>;
+@group(0) @binding(5) var<uniform> params: Params;
 
 fn outer(v: vec4f, w: vec4f) -> mat4x4f {
   return mat4x4f(v.x * w, v.y * w, v.z * w, v.w * w);
@@ -48,6 +49,14 @@ fn row(sums: Sums, r: u32) -> vec4f {
 // Does the tap reach one of the indices first to last (of a row or of a column), from its offset, inside of size?
 fn reaches(first: u32, last: u32, stride: u32, offset: i32, size: u32) -> bool {
   return i32(last * stride) + offset >= 0 && i32(first * stride) + offset < i32(size);
+}
+
+// Adds what follows the convolution and stores.
+fn store(at: u32, sum: f32) {
+  var v = sum;
+  if (params.has_residual != 0u) { v += f32(residual[at]); }
+  if (params.relu != 0u) { v = max(v, 0.0); }
+  y[at] = T(v);
 }
 
 @compute @workgroup_size(8)
@@ -110,9 +119,9 @@ fn forward(
   for (var r = 0u; r < count; r++) {
     let four = row(acc, r) + offset;
     let at = (pixel + r) * params.cout + group * group_cout + group_o;
-    if (group_o < group_cout) { y[at] = T(four.x); }
-    if (group_o + 1u < group_cout) { y[at + 1u] = T(four.y); }
-    if (group_o + 2u < group_cout) { y[at + 2u] = T(four.z); }
-    if (group_o + 3u < group_cout) { y[at + 3u] = T(four.w); }
+    if (group_o < group_cout) { store(at, four.x); }
+    if (group_o + 1u < group_cout) { store(at + 1u, four.y); }
+    if (group_o + 2u < group_cout) { store(at + 2u, four.z); }
+    if (group_o + 3u < group_cout) { store(at + 3u, four.w); }
   }
 }

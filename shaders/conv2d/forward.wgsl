@@ -5,13 +5,14 @@ alias T = f32;
 struct Params {
   n: u32, height: u32, width: u32, cin: u32, out_height: u32, out_width: u32, cout: u32,
   kh: u32, kw: u32, stride_h: u32, stride_w: u32, pad_top: u32, pad_left: u32,
-  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32,
+  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32, has_residual: u32, relu: u32,
 }
 @group(0) @binding(0) var<storage, read> x: array<T>;
 @group(0) @binding(1) var<storage, read> wt: array<T>;
 @group(0) @binding(2) var<storage, read> bias: array<T>;
-@group(0) @binding(3) var<storage, read_write> y: array<T>;
-@group(0) @binding(4) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read> residual: array<T>;
+@group(0) @binding(4) var<storage, read_write> y: array<T>;
+@group(0) @binding(5) var<uniform> params: Params;
 
 // Added to a row index: outside every map, whatever the tap.
 const OUTSIDE = -1073741824;
@@ -29,12 +30,20 @@ fn first_row(at: vec3u) -> i32 {
   return select(OUTSIDE, i32(at.y * params.stride_h) - i32(params.pad_top), at.x < params.n);
 }
 
+// relu(sum + residual), where they are asked for
+fn store_one(at: u32, sum: f32) {
+  var v = sum;
+  if (params.has_residual != 0u) { v += f32(residual[at]); }
+  if (params.relu != 0u) { v = max(v, 0.0); }
+  y[at] = T(v);
+}
+
 fn store(pixel: u32, o: u32, count: u32, v: vec4f) {
   let at = pixel * params.cout + o;
-  y[at] = T(v.x);
-  if (count > 1u) { y[at + 1u] = T(v.y); }
-  if (count > 2u) { y[at + 2u] = T(v.z); }
-  if (count > 3u) { y[at + 3u] = T(v.w); }
+  store_one(at, v.x);
+  if (count > 1u) { store_one(at + 1u, v.y); }
+  if (count > 2u) { store_one(at + 2u, v.z); }
+  if (count > 3u) { store_one(at + 3u, v.w); }
 }
 
 @compute @workgroup_size(256)

@@ -1,5 +1,5 @@
-// y[n, oh, ow, c] = bias[c] + sum over kh, kw < 3 of x[n, oh + kh dilation_h - pad_top, ow + kw dilation_w - pad_left, c]
-//   * w[c, kh, kw]
+// y[n, oh, ow, c] = relu(residual[n, oh, ow, c] + bias[c] + sum over kh, kw < 3 of
+//   x[n, oh + kh dilation_h - pad_top, ow + kw dilation_w - pad_left, c] * w[c, kh, kw])
 // For 3x3 taps at stride 1, and channels in multiples of four. One thread owns four channels of a tile of outputs that
 // lie a dilation apart, four columns and up to ROWS rows: whatever the dilation, such outputs share their inputs. It
 // slides down the input rows: each is read once, six vectors of it, and feeds the three output rows in flight. So an
@@ -8,19 +8,28 @@ alias T = f32;
 struct Params {
   n: u32, height: u32, width: u32, cin: u32, out_height: u32, out_width: u32, cout: u32,
   kh: u32, kw: u32, stride_h: u32, stride_w: u32, pad_top: u32, pad_left: u32,
-  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32,
+  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32, has_residual: u32, relu: u32,
 }
 @group(0) @binding(0) var<storage, read> x: array<vec4<T>>; // [n, height, width, channels / 4]
 @group(0) @binding(1) var<storage, read> w: array<T>; // [channels, 3, 3]
 @group(0) @binding(2) var<storage, read> bias: array<vec4<T>>; // [channels / 4]
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<T>>; // [n, out_height, out_width, channels / 4]
-@group(0) @binding(4) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read> residual: array<vec4<T>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<T>>; // [n, out_height, out_width, channels / 4]
+@group(0) @binding(5) var<uniform> params: Params;
 
 const ROWS = 8u;
 
 // Of four channels, one tap.
 fn weight(at: u32) -> vec4f {
   return vec4f(f32(w[at]), f32(w[at + 9u]), f32(w[at + 18u]), f32(w[at + 27u]));
+}
+
+// Adds what follows the convolution and stores.
+fn store(at: u32, sum: vec4f) {
+  var v = sum;
+  if (params.has_residual != 0u) { v += vec4f(residual[at]); }
+  if (params.relu != 0u) { v = max(v, vec4f()); }
+  y[at] = vec4<T>(v);
 }
 
 @compute @workgroup_size(64)
@@ -88,10 +97,10 @@ fn forward_depthwise(@builtin(global_invocation_id) id: vec3u, @builtin(num_work
     }
     if (oy >= i32(first_row)) {
       let to = ((image * params.out_height + u32(oy)) * params.out_width + columns) * lanes + lane;
-      y[to.x] = vec4<T>(a0 + x0 * w20 + x1 * w21 + x2 * w22);
-      if (columns.y < params.out_width) { y[to.y] = vec4<T>(a1 + x1 * w20 + x2 * w21 + x3 * w22); }
-      if (columns.z < params.out_width) { y[to.z] = vec4<T>(a2 + x2 * w20 + x3 * w21 + x4 * w22); }
-      if (columns.w < params.out_width) { y[to.w] = vec4<T>(a3 + x3 * w20 + x4 * w21 + x5 * w22); }
+      store(to.x, a0 + x0 * w20 + x1 * w21 + x2 * w22);
+      if (columns.y < params.out_width) { store(to.y, a1 + x1 * w20 + x2 * w21 + x3 * w22); }
+      if (columns.z < params.out_width) { store(to.z, a2 + x2 * w20 + x3 * w21 + x4 * w22); }
+      if (columns.w < params.out_width) { store(to.w, a3 + x3 * w20 + x4 * w21 + x5 * w22); }
     }
     a0 = b0 + x0 * w10 + x1 * w11 + x2 * w12;
     a1 = b1 + x1 * w10 + x2 * w11 + x3 * w12;

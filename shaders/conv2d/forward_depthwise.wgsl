@@ -1,18 +1,20 @@
-// y[n, oh, ow, o] = bias[o] + sum over kh, kw of
-//   x[n, oh stride_h + kh dilation_h - pad_top, ow stride_w + kw dilation_w - pad_left, o / (cout / cin)] * w[o, kh, kw]
+// y[n, oh, ow, o] = relu(residual[n, oh, ow, o] + bias[o] + sum over kh, kw of
+//   x[n, oh stride_h + kh dilation_h - pad_top, ow stride_w + kw dilation_w - pad_left, o / (cout / cin)]
+//   * w[o, kh, kw])
 // One thread owns 4 consecutive pixels of one output channel: a weight is read once for all four, and neighbouring
 // threads read neighbouring channels.
 alias T = f32;
 struct Params {
   n: u32, height: u32, width: u32, cin: u32, out_height: u32, out_width: u32, cout: u32,
   kh: u32, kw: u32, stride_h: u32, stride_w: u32, pad_top: u32, pad_left: u32,
-  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32,
+  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32, has_residual: u32, relu: u32,
 }
 @group(0) @binding(0) var<storage, read> x: array<T>;
 @group(0) @binding(1) var<storage, read> w: array<T>;
 @group(0) @binding(2) var<storage, read> bias: array<T>;
-@group(0) @binding(3) var<storage, read_write> y: array<T>;
-@group(0) @binding(4) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read> residual: array<T>;
+@group(0) @binding(4) var<storage, read_write> y: array<T>;
+@group(0) @binding(5) var<uniform> params: Params;
 
 // Added to a row index: outside every map, whatever the tap.
 const OUTSIDE = -1073741824;
@@ -28,6 +30,14 @@ fn next(at: vec3u) -> vec3u {
 // The input row under the first tap of an output pixel; outside the map where there is no such pixel.
 fn first_row(at: vec3u) -> i32 {
   return select(OUTSIDE, i32(at.y * params.stride_h) - i32(params.pad_top), at.x < params.n);
+}
+
+// relu(sum + residual), where they are asked for
+fn store(at: u32, sum: f32) {
+  var v = sum;
+  if (params.has_residual != 0u) { v += f32(residual[at]); }
+  if (params.relu != 0u) { v = max(v, 0.0); }
+  y[at] = T(v);
 }
 
 @compute @workgroup_size(256)
@@ -65,8 +75,8 @@ fn forward_depthwise(@builtin(global_invocation_id) id: vec3u, @builtin(num_work
   }
   if (params.has_bias != 0u) { acc += f32(bias[o]); }
   let target_at = pixel * params.cout + o;
-  y[target_at] = T(acc.x);
-  if (p1.x < params.n) { y[target_at + params.cout] = T(acc.y); }
-  if (p2.x < params.n) { y[target_at + 2u * params.cout] = T(acc.z); }
-  if (p3.x < params.n) { y[target_at + 3u * params.cout] = T(acc.w); }
+  store(target_at, acc.x);
+  if (p1.x < params.n) { store(target_at + params.cout, acc.y); }
+  if (p2.x < params.n) { store(target_at + 2u * params.cout, acc.z); }
+  if (p3.x < params.n) { store(target_at + 3u * params.cout, acc.w); }
 }

@@ -8,13 +8,14 @@ alias T = f32;
 struct Params {
   n: u32, height: u32, width: u32, cin: u32, out_height: u32, out_width: u32, cout: u32,
   kh: u32, kw: u32, stride_h: u32, stride_w: u32, pad_top: u32, pad_left: u32,
-  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32,
+  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32, has_residual: u32, relu: u32,
 }
 @group(0) @binding(0) var<storage, read> x: array<vec4<T>>;
 @group(0) @binding(1) var<storage, read> wt: array<vec4<T>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<T>>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<T>>;
-@group(0) @binding(4) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read> residual: array<vec4<T>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<T>>;
+@group(0) @binding(5) var<uniform> params: Params;
 
 // Sums of 8 pixels.
 struct Rows { r0: vec4f, r1: vec4f, r2: vec4f, r3: vec4f, r4: vec4f, r5: vec4f, r6: vec4f, r7: vec4f }
@@ -38,6 +39,14 @@ fn row(rows: Rows, i: u32) -> vec4f {
 // Does the tap reach one of the indices first to last (of a row or of a column), from its offset, inside of size?
 fn reaches(first: u32, last: u32, stride: u32, offset: i32, size: u32) -> bool {
   return i32(last * stride) + offset >= 0 && i32(first * stride) + offset < i32(size);
+}
+
+// Adds what follows the convolution and stores.
+fn store(at: u32, sum: vec4f) {
+  var v = sum;
+  if (params.has_residual != 0u) { v += vec4f(residual[at]); }
+  if (params.relu != 0u) { v = max(v, vec4f()); }
+  y[at] = vec4<T>(v);
 }
 
 @compute @workgroup_size(8)
@@ -120,6 +129,6 @@ fn forward_vec4(
   for (var r = 0u; r < count; r++) {
     let low = select(row(acc0, r), row(acc1, r), (r & 8u) != 0u);
     let high = select(row(acc2, r), row(acc3, r), (r & 8u) != 0u);
-    y[(pixel + r) * quads + o] = vec4<T>(select(low, high, (r & 16u) != 0u) + offset);
+    store((pixel + r) * quads + o, select(low, high, (r & 16u) != 0u) + offset);
   }
 }

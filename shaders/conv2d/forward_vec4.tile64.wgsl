@@ -7,13 +7,14 @@ alias T = f32;
 struct Params {
   n: u32, height: u32, width: u32, cin: u32, out_height: u32, out_width: u32, cout: u32,
   kh: u32, kw: u32, stride_h: u32, stride_w: u32, pad_top: u32, pad_left: u32,
-  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32,
+  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32, has_residual: u32, relu: u32,
 }
 @group(0) @binding(0) var<storage, read> x: array<vec4<T>>;
 @group(0) @binding(1) var<storage, read> wt: array<vec4<T>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<T>>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<T>>;
-@group(0) @binding(4) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read> residual: array<vec4<T>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<T>>;
+@group(0) @binding(5) var<uniform> params: Params;
 
 const ROWS = 64u; // of a tile
 const QUADS = 16u; // of a tile's 64 columns
@@ -49,6 +50,14 @@ fn columns_at(q: u32, own: u32) -> mat4x4f {
 // Does the tap reach one of the indices first to last (of a row or of a column), from its offset, inside of size?
 fn reaches(first: u32, last: u32, stride: u32, offset: i32, size: u32) -> bool {
   return i32(last * stride) + offset >= 0 && i32(first * stride) + offset < i32(size);
+}
+
+// Adds what follows the convolution and stores.
+fn store(at: u32, sum: vec4f) {
+  var v = sum;
+  if (params.has_residual != 0u) { v += vec4f(residual[at]); }
+  if (params.relu != 0u) { v = max(v, vec4f()); }
+  y[at] = vec4<T>(v);
 }
 
 @compute @workgroup_size(64)
@@ -147,7 +156,7 @@ fn forward_vec4(
         let o = group * group_quads + group_quad;
         var offset = vec4f();
         if (params.has_bias != 0u) { offset = vec4f(bias[o]); }
-        y[to * quads + o] = vec4<T>(select(row(acc0, i), row(acc1, i), half != 0u) + offset);
+        store(to * quads + o, select(row(acc0, i), row(acc1, i), half != 0u) + offset);
       }
     }
   }

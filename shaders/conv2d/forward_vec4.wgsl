@@ -1,6 +1,6 @@
-// y[n, oh, ow, o] = bias[o] + sum over kh, kw, c of
+// y[n, oh, ow, o] = relu(residual[n, oh, ow, o] + bias[o] + sum over kh, kw, c of
 //   x[n, oh stride_h + kh dilation_h - pad_top, ow stride_w + kw dilation_w - pad_left, first c of o's group + c]
-//   * wt[kh, kw, c, o]
+//   * wt[kh, kw, c, o])
 // with cin / groups and cout / groups multiples of 4. One thread owns 4 consecutive pixels and 4 output channels: 8
 // vector loads feed 64 multiplications. Neighbouring threads share pixels and read neighbouring weights. Addresses and
 // bounds are worked out once per tap; a tap that falls outside for all four pixels (most taps of a dilated kernel on a
@@ -10,13 +10,14 @@ alias T = f32;
 struct Params {
   n: u32, height: u32, width: u32, cin: u32, out_height: u32, out_width: u32, cout: u32,
   kh: u32, kw: u32, stride_h: u32, stride_w: u32, pad_top: u32, pad_left: u32,
-  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32,
+  dilation_h: u32, dilation_w: u32, groups: u32, has_bias: u32, has_residual: u32, relu: u32,
 }
 @group(0) @binding(0) var<storage, read> x: array<vec4<T>>;
 @group(0) @binding(1) var<storage, read> wt: array<vec4<T>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<T>>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<T>>;
-@group(0) @binding(4) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read> residual: array<vec4<T>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<T>>;
+@group(0) @binding(5) var<uniform> params: Params;
 
 // Added to a row index: outside every map, whatever the tap.
 const OUTSIDE = -1073741824;
@@ -42,6 +43,14 @@ fn accumulate(acc: vec4f, v: vec4f, w0: vec4f, w1: vec4f, w2: vec4f, w3: vec4f) 
   sum += v.z * w2;
   sum += v.w * w3;
   return sum;
+}
+
+// relu(sum + residual), where they are asked for
+fn store(at: u32, sum: vec4f) {
+  var v = sum;
+  if (params.has_residual != 0u) { v += vec4f(residual[at]); }
+  if (params.relu != 0u) { v = max(v, vec4f()); }
+  y[at] = vec4<T>(v);
 }
 
 @compute @workgroup_size(256)
@@ -94,8 +103,8 @@ fn forward_vec4(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroup
   var offset = vec4f();
   if (params.has_bias != 0u) { offset = vec4f(bias[o]); }
   let target_at = pixel * quads + o;
-  y[target_at] = vec4<T>(acc0 + offset);
-  if (p1.x < params.n) { y[target_at + quads] = vec4<T>(acc1 + offset); }
-  if (p2.x < params.n) { y[target_at + 2u * quads] = vec4<T>(acc2 + offset); }
-  if (p3.x < params.n) { y[target_at + 3u * quads] = vec4<T>(acc3 + offset); }
+  store(target_at, acc0 + offset);
+  if (p1.x < params.n) { store(target_at + quads, acc1 + offset); }
+  if (p2.x < params.n) { store(target_at + 2u * quads, acc2 + offset); }
+  if (p3.x < params.n) { store(target_at + 3u * quads, acc3 + offset); }
 }

@@ -5,6 +5,7 @@ import { readImage } from "../data/image.js";
 import { encodePNG } from "../data/png.js";
 import { open } from "../device.js";
 import { DataError } from "../errors.js";
+import { foldBatchNorms } from "../nn/index.js";
 import { CHECKPOINT, loadTrained } from "../train/checkpoint.js";
 import { predict } from "../train/evaluate.js";
 import { type Command, parseOptions, required, UsageError } from "./command.js";
@@ -43,6 +44,8 @@ Writes DIR/STEM.png of 8-bit class indices for every PNG, JPEG or TIFF image, in
     using trained = await loadTrained(file, device);
     using interrupt = new Interrupt((signal) => terminal.stdout.write(`${signal}: stopping after this image\n`));
     await mkdir(out, { recursive: true });
+    trained.model.eval();
+    using _ = foldBatchNorms(trained.model);
     for (const [stem, image] of names) {
       if (interrupt.code !== null) return interrupt.code;
       const { height, width, data } = await readImage(image);

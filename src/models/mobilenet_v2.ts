@@ -1,4 +1,4 @@
-import { BatchNorm, Conv2d, kaimingNormal, Layer, ReLU6, Sequential } from "../nn/index.js";
+import { BatchNorm, Conv2d, convBatchNorm, kaimingNormal, Layer, ReLU6, Sequential } from "../nn/index.js";
 import { pad } from "../ops/index.js";
 import { scope, type Tensor } from "../tensor.js";
 import { atrousStages, type Encoded, Encoder, type EncoderOptions } from "./encoder.js";
@@ -29,9 +29,9 @@ export interface MobileNetV2Options extends EncoderOptions {
 /** 1x1 expansion, 3x3 depthwise, linear 1x1, and the input added in all but the first block of a stage. */
 class InvertedResidual extends Layer {
   readonly conv: Sequential;
-  /** `conv` in two: all but its last layer, and that, which adds the input. */
+  /** `conv` in two: all but the last convolution and its normalisation, and those, which add the input. */
   readonly #body: Sequential;
-  readonly #norm: BatchNorm;
+  readonly #last: readonly [Conv2d, BatchNorm];
   readonly #margin: number;
   readonly #adds: boolean;
 
@@ -50,11 +50,10 @@ class InvertedResidual extends Layer {
         ? []
         : [new Sequential(new Conv2d(from, hidden, 1, { initial }), new BatchNorm(hidden, norm), new ReLU6())]),
       new Sequential(new Conv2d(hidden, hidden, 3, depthwise), new BatchNorm(hidden, norm), new ReLU6()),
-      new Conv2d(hidden, to, 1, { initial }),
     ];
     this.#body = new Sequential(...body);
-    this.#norm = new BatchNorm(to, norm);
-    this.conv = new Sequential(...body, this.#norm);
+    this.#last = [new Conv2d(hidden, to, 1, { initial }), new BatchNorm(to, norm)];
+    this.conv = new Sequential(...body, ...this.#last);
     this.#margin = padsInput ? dilation : 0;
     this.#adds = place.adds;
   }
@@ -63,7 +62,7 @@ class InvertedResidual extends Layer {
     return scope(() => {
       const margin = [this.#margin, this.#margin] as const;
       const y = this.#body.forward(this.#margin > 0 ? pad(x, [[0, 0], margin, margin, [0, 0]]) : x);
-      return this.#norm.forward(y, this.#adds ? { residual: x } : {});
+      return convBatchNorm(...this.#last, y, this.#adds ? { residual: x } : {});
     });
   }
 }

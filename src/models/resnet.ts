@@ -1,4 +1,4 @@
-import { BatchNorm, Conv2d, kaimingNormal, Layer, Sequential } from "../nn/index.js";
+import { BatchNorm, Conv2d, convBatchNorm, kaimingNormal, Layer, Sequential } from "../nn/index.js";
 import { maxPool2d } from "../ops/index.js";
 import { scope, type Tensor } from "../tensor.js";
 import { atrousStages, type Encoded, Encoder, type EncoderOptions } from "./encoder.js";
@@ -50,11 +50,9 @@ class ResidualBlock extends Layer {
   override forward(x: Tensor): Tensor {
     return scope(() => {
       const joined = { residual: this.downsample ? this.downsample.forward(x) : x, relu: true };
-      let y = this.bn1.forward(this.conv1.forward(x), { relu: true });
-      y = this.conv2.forward(y);
-      if (!this.conv3 || !this.bn3) return this.bn2.forward(y, joined);
-      y = this.bn2.forward(y, { relu: true });
-      return this.bn3.forward(this.conv3.forward(y), joined);
+      const y = convBatchNorm(this.conv1, this.bn1, x, { relu: true });
+      if (!this.conv3 || !this.bn3) return convBatchNorm(this.conv2, this.bn2, y, joined);
+      return convBatchNorm(this.conv3, this.bn3, convBatchNorm(this.conv2, this.bn2, y, { relu: true }), joined);
     });
   }
 }
@@ -99,7 +97,7 @@ export class ResNet extends Encoder {
 
   override forward(x: Tensor): Encoded {
     return scope(() => {
-      const stem = this.bn1.forward(this.conv1.forward(x), { relu: true });
+      const stem = convBatchNorm(this.conv1, this.bn1, x, { relu: true });
       const lowLevel = this.layer1.forward(maxPool2d(stem, { kernel: 3, stride: 2, padding: 1 }));
       const encoder = this.layer4.forward(this.layer3.forward(this.layer2.forward(lowLevel)));
       return { lowLevel, encoder };

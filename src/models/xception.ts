@@ -1,4 +1,4 @@
-import { type AfterNorm, BatchNorm, Conv2d, kaimingNormal, Layer } from "../nn/index.js";
+import { type AfterNorm, BatchNorm, Conv2d, convBatchNorm, kaimingNormal, Layer } from "../nn/index.js";
 import { relu } from "../ops/index.js";
 import { scope, type Tensor } from "../tensor.js";
 import { atrousStages, type Encoded, Encoder, type EncoderOptions } from "./encoder.js";
@@ -24,7 +24,7 @@ class ConvNorm extends Layer {
   }
 
   override forward(x: Tensor): Tensor {
-    return scope(() => this.bn.forward(this.conv.forward(x), { relu: this.#activate }));
+    return convBatchNorm(this.conv, this.bn, x, { relu: this.#activate });
   }
 }
 
@@ -52,8 +52,8 @@ class SeparableConv extends Layer {
 
   override forward(x: Tensor, after: AfterNorm = {}): Tensor {
     return scope(() => {
-      const y = this.bnDw.forward(this.convDw.forward(x), { relu: this.#activate });
-      return this.bnPw.forward(this.convPw.forward(y), after);
+      const y = convBatchNorm(this.convDw, this.bnDw, x, { relu: this.#activate });
+      return convBatchNorm(this.convPw, this.bnPw, y, after);
     });
   }
 }

@@ -1,5 +1,5 @@
 import { ArgumentError } from "../errors.js";
-import { conv2d } from "../ops/index.js";
+import { conv2d, type Conv2dOptions as OpOptions } from "../ops/index.js";
 import type { Tensor } from "../tensor.js";
 import { type Initialiser, torchDefault } from "./initialise.js";
 import { Layer } from "./module.js";
@@ -48,9 +48,13 @@ export class Conv2d extends Layer {
     this.bias = bias && new Parameter([outChannels], (generator) => bias([outChannels], generator, fans));
   }
 
-  override forward(x: Tensor): Tensor {
+  /** Those of the op's options that say which pixels and channels meet. */
+  get geometry(): Required<Pick<OpOptions, "stride" | "padding" | "dilation" | "groups">> {
     const { stride, padding, dilation, groups } = this;
-    const options = { stride, padding, dilation, groups };
-    return conv2d(x, this.weight.tensor, this.bias ? { ...options, bias: this.bias.tensor } : options);
+    return { stride, padding, dilation, groups };
+  }
+
+  override forward(x: Tensor): Tensor {
+    return conv2d(x, this.weight.tensor, { ...this.geometry, ...(this.bias && { bias: this.bias.tensor }) });
   }
 }

@@ -2,6 +2,7 @@ export { LeakyReLU, ReLU, ReLU6 } from "./activation.js";
 export { type AfterNorm, BatchNorm, type BatchNormOptions } from "./batch_norm.js";
 export { Conv2d, type Conv2dOptions } from "./conv.js";
 export { Dropout } from "./dropout.js";
+export { convBatchNorm, foldBatchNorms } from "./fold_batch_norm.js";
 export { GlobalAvgPool } from "./global_pool.js";
 export { GroupNorm } from "./group_norm.js";
 export * from "./initialise.js";

@@ -1,10 +1,10 @@
 import { differentiable, isTracked } from "../autograd.js";
 import { ArgumentError, DTypeError, ShapeError } from "../errors.js";
 import { defineKernel, linear, type ParamsOf } from "../kernel.js";
-import { type DType, isFloat, type Spec, sizeOf } from "../shape.js";
+import { type DType, isFloat, type Spec, sameShape, sizeOf } from "../shape.js";
 import { batchParts, run, scope, type Tensor } from "../tensor.js";
 import { converted } from "./cast.js";
-import { add } from "./elementwise.js";
+import { add, reluGradient } from "./elementwise.js";
 
 const geometry = {
   n: "u32",
@@ -25,6 +25,9 @@ const geometry = {
   groups: "u32",
 } as const;
 type Geometry = ParamsOf<typeof geometry>;
+
+/** What happens to a sum before it is stored: y = relu(sum + bias + residual), each part where it is asked for. */
+const epilogue = { has_bias: "u32", has_residual: "u32", relu: "u32" } as const;
 
 /** Pixels and channels that one thread of the dense kernels owns. */
 const TILE = 4;
@@ -49,22 +52,22 @@ const transposeWeight = defineKernel({
 const forwardOf = <const N extends string>(name: `conv2d.${N}`) =>
   defineKernel({
     name,
-    inputs: ["x", "wt", "bias"],
+    inputs: ["x", "wt", "bias", "residual"],
     outputs: ["y"],
-    params: { ...geometry, has_bias: "u32" },
+    params: { ...geometry, ...epilogue },
     groups: (p) => linear(outputTiles(p) * channelTiles(p.cout, p.groups)),
-    batch: { count: "n", buffers: ["x", "y"] },
+    batch: { count: "n", buffers: ["x", "residual", "y"] },
   });
 const forward = forwardOf("conv2d.forward");
 /** Channels of a group in multiples of four, as in every kernel of this suffix. */
 const forwardVec4 = forwardOf("conv2d.forward_vec4");
 const forwardDepthwise = defineKernel({
   name: "conv2d.forward_depthwise",
-  inputs: ["x", "w", "bias"],
+  inputs: ["x", "w", "bias", "residual"],
   outputs: ["y"],
-  params: { ...geometry, has_bias: "u32" },
+  params: { ...geometry, ...epilogue },
   groups: (p) => linear(outputTiles(p) * p.cout),
-  batch: { count: "n", buffers: ["x", "y"] },
+  batch: { count: "n", buffers: ["x", "residual", "y"] },
 });
 
 const gradInputOf = <const N extends string>(name: `conv2d.${N}`, channels: (p: Geometry) => number) =>
@@ -111,6 +114,10 @@ const reducePartials = defineKernel({
 export interface Conv2dOptions {
   /** `[cout]`, added to every pixel. */
   readonly bias?: Tensor;
+  /** `[n, oh, ow, cout]` of x's type, added to the result in the same pass over memory. */
+  readonly residual?: Tensor;
+  /** ReLU at the end, in the same pass. Default false. */
+  readonly relu?: boolean;
   /** Input pixels between neighbouring output pixels: one number, or [h, w]. Default 1. */
   readonly stride?: number | readonly [h: number, w: number];
   /** Zeros around the map: one number, [h, w] or [top, bottom, left, right]. Default 0. */
@@ -127,45 +134,56 @@ export interface Conv2dOptions {
 /**
  * Two-dimensional convolution (cross-correlation, as everywhere in deep learning):
  * y[n, i, j, o] = bias[o] + Σ x[n, i·stride + kh·dilation − top, j·stride + kw·dilation − left, c] · w[o, kh, kw, c],
- * over the taps that fall inside the map and the input channels of o's group.
+ * over the taps that fall inside the map and the input channels of o's group. Where asked, + residual[n, i, j, o] and then
+ * ReLU, whose gradient at 0 is 0.
  * @param x `[n, h, w, cin]`, f32 or a half
  * @param w `[cout, kh, kw, cin / groups]`, of x's type or f32, as is the bias: f32 weights are rounded to x's type for the
  * products, and their gradient is f32, as the weights that an optimiser keeps want it
  * @returns `[n, oh, ow, cout]` with oh = ⌊(h + top + bottom − dilation·(kh − 1) − 1) / stride⌋ + 1, and ow likewise
- * @throws ShapeError where shapes do not fit or the kernel is larger than the padded map; DTypeError; ArgumentError for
- * a stride, padding, dilation or number of groups out of range.
+ * @throws ShapeError where shapes do not fit (the residual must have the result's) or the kernel is larger than the padded
+ * map; DTypeError; ArgumentError for a stride, padding, dilation or number of groups out of range.
  */
 export function conv2d(x: Tensor, w: Tensor, options: Conv2dOptions = {}): Tensor {
-  const { bias } = options;
+  const { bias, residual, relu = false } = options;
   const p = geometryOf(x, w, options);
-  const inputs = bias ? [x, w, bias] : [x, w];
+  const inputs = [x, w, ...(bias ? [bias] : []), ...(residual ? [residual] : [])];
   // What nobody will read is neither saved nor computed: the gradient of an image, the weights' of a frozen layer.
   const [wantsX, wantsW] = [isTracked(x), isTracked(w)];
   const { spec: xSpec } = x;
   const { spec: wSpec } = w;
   return scope(() => {
     const [wHere, biasHere] = [converted(w, x.dtype), bias && converted(bias, x.dtype)];
-    const y = convolve(p, x, wHere, biasHere);
-    const saved = [...(wantsX ? [wHere] : []), ...(wantsW ? [x] : [])];
-    return differentiable(inputs, saved, y, (dy, kept) => [
-      wantsX ? pullInput(p, dy, kept[0]!, xSpec) : null,
-      wantsW ? pullWeight(p, kept[kept.length - 1]!, dy, wSpec) : null,
-      ...(bias ? [pullBias(dy, bias.dtype)] : []),
-    ]);
+    const y = convolve(p, x, wHere, { bias: biasHere, residual, relu });
+    const saved = [...(relu ? [y] : []), ...(wantsX ? [wHere] : []), ...(wantsW ? [x] : [])];
+    return differentiable(inputs, saved, y, (dy, kept) => {
+      const dsum = relu ? reluGradient(dy, kept[0]!) : dy; // of the sum that ReLU is applied to
+      return [
+        wantsX ? pullInput(p, dsum, kept[relu ? 1 : 0]!, xSpec) : null,
+        wantsW ? pullWeight(p, kept[kept.length - 1]!, dsum, wSpec) : null,
+        ...(bias ? [pullBias(dsum, bias.dtype)] : []),
+        ...(residual ? [dsum] : []),
+      ];
+    });
   });
 }
 
 const isDepthwise = (p: Geometry): boolean => p.groups === p.cin && p.groups > 1;
 const inVectors = (p: Geometry): boolean => (p.cin / p.groups) % 4 === 0 && (p.cout / p.groups) % 4 === 0;
 
-function convolve(p: Geometry, x: Tensor, w: Tensor, bias: Tensor | undefined): Tensor {
+interface Epilogue {
+  readonly bias: Tensor | undefined;
+  readonly residual: Tensor | undefined;
+  readonly relu: boolean;
+}
+
+function convolve(p: Geometry, x: Tensor, w: Tensor, { bias, residual, relu }: Epilogue): Tensor {
   const spec: Spec = { shape: [p.n, p.out_height, p.out_width, p.cout], dtype: x.dtype };
-  const params = { ...p, has_bias: bias ? 1 : 0 };
-  // Something must be bound in the place of a bias that is not there; it is not read.
-  if (isDepthwise(p)) return run(forwardDepthwise, [x, w, bias ?? w], [spec], params)[0];
+  const params = { ...p, has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0, relu: relu ? 1 : 0 };
+  // Something must be bound in the place of a bias or residual that is not there; it is not read. x is cut along n, too.
+  if (isDepthwise(p)) return run(forwardDepthwise, [x, w, bias ?? w, residual ?? x], [spec], params)[0];
   const taps = w.size / p.cout;
   using wt = run(transposeWeight, [w], [{ shape: [taps, p.cout], dtype: w.dtype }], { cout: p.cout, taps })[0];
-  return run(inVectors(p) ? forwardVec4 : forward, [x, wt, bias ?? wt], [spec], params)[0];
+  return run(inVectors(p) ? forwardVec4 : forward, [x, wt, bias ?? wt, residual ?? x], [spec], params)[0];
 }
 
 function pullInput(p: Geometry, dy: Tensor, w: Tensor, spec: Spec): Tensor {
@@ -223,8 +241,13 @@ function total(partials: Tensor, spec: Spec): Tensor {
 }
 
 function geometryOf(x: Tensor, w: Tensor, options: Conv2dOptions): Geometry {
-  const { bias, groups = 1 } = options;
-  const operands = { x: x.spec, w: w.spec, ...(bias ? { bias: bias.spec } : {}) };
+  const { bias, residual, groups = 1 } = options;
+  const operands = {
+    x: x.spec,
+    w: w.spec,
+    ...(bias ? { bias: bias.spec } : {}),
+    ...(residual ? { residual: residual.spec } : {}),
+  };
   const whole = (name: string, value: number, least: number) => {
     if (!Number.isInteger(value) || value < least) {
       throw new ArgumentError("conv2d", `${name} must be a whole number of at least ${least}, not ${value}`, operands);
@@ -242,6 +265,9 @@ function geometryOf(x: Tensor, w: Tensor, options: Conv2dOptions): Geometry {
   const fits = (t: Tensor) => t.dtype === x.dtype || t.dtype === "f32";
   if (!isFloat(x.dtype) || !fits(w) || (bias && !fits(bias))) {
     throw new DTypeError("conv2d", "x must be a float, w and bias of its type or f32", operands);
+  }
+  if (residual && residual.dtype !== x.dtype) {
+    throw new DTypeError("conv2d", "the residual must have x's type", operands);
   }
   if (x.rank !== 4 || w.rank !== 4) {
     throw new ShapeError("conv2d", "x must be [n, h, w, cin] and w [cout, kh, kw, cin / groups]", operands);
@@ -264,6 +290,10 @@ function geometryOf(x: Tensor, w: Tensor, options: Conv2dOptions): Geometry {
     const [needsH, needsW] = [dilation_h * (kh - 1) + 1, dilation_w * (kw - 1) + 1];
     const map = `${height + top + bottom} x ${width + left + right}`;
     throw new ShapeError("conv2d", `the kernel spans ${needsH} x ${needsW}, the padded map only ${map}`, operands);
+  }
+  const shape = [n, out_height, out_width, cout];
+  if (residual && !sameShape(residual.shape, shape)) {
+    throw new ShapeError("conv2d", `the residual must have the result's shape, [${shape.join(", ")}]`, operands);
   }
   return {
     n,

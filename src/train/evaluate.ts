@@ -4,7 +4,7 @@ import type { ChannelStatistics } from "../data/normalise.js";
 import { ArgumentError, DataError } from "../errors.js";
 import { ConfusionMatrix } from "../metrics.js";
 import type { DeepLabV3Plus } from "../models/index.js";
-import { BatchNorm } from "../nn/index.js";
+import { BatchNorm, foldBatchNorms } from "../nn/index.js";
 import { argmax } from "../ops/index.js";
 import { scope, Tensor } from "../tensor.js";
 
@@ -80,7 +80,7 @@ export async function predict(
 }
 
 /**
- * Counts predictions against labels over a whole split.
+ * Counts predictions against labels over a whole split, with batch normalisation folded into the convolutions.
  * @throws DataError where a tile has no labels or cannot be read.
  */
 export async function evaluate(
@@ -90,13 +90,20 @@ export async function evaluate(
   { statistics, batch = 8, signal }: PredictOptions,
 ): Promise<ConfusionMatrix> {
   const confusion = new ConfusionMatrix(dataset.classes.length, { ignoreIndex: dataset.ignoreIndex });
-  for await (const some of batches(tiles, batch)) {
-    signal?.throwIfAborted();
-    const predictions = await predict(model, some, statistics);
-    some.forEach((tile, i) => {
-      if (!tile.label) throw new DataError(tile.name, "has no labels to compare with");
-      confusion.add(predictions[i]!, tile.label);
-    });
+  const wasTraining = model.training;
+  model.eval();
+  try {
+    using _ = foldBatchNorms(model);
+    for await (const some of batches(tiles, batch)) {
+      signal?.throwIfAborted();
+      const predictions = await predict(model, some, statistics);
+      some.forEach((tile, i) => {
+        if (!tile.label) throw new DataError(tile.name, "has no labels to compare with");
+        confusion.add(predictions[i]!, tile.label);
+      });
+    }
+  } finally {
+    if (wasTraining) model.train();
   }
   return confusion;
 }

@@ -5,7 +5,7 @@ import { WebGPUBackend } from "../../src/backends/webgpu/index.js";
 import { ArgumentError, DTypeError, ShapeError } from "../../src/errors.js";
 import { cast } from "../../src/ops/cast.js";
 import { type Conv2dOptions, conv2d } from "../../src/ops/conv2d.js";
-import { mul } from "../../src/ops/elementwise.js";
+import { add, mul, relu } from "../../src/ops/elementwise.js";
 import { sum } from "../../src/ops/reduce.js";
 import { type DType, type Shape, sizeOf } from "../../src/shape.js";
 import { dispose, scope, Tensor } from "../../src/tensor.js";
@@ -176,6 +176,52 @@ test.each(large)("%s: %j * %j, %j", async (_what, x, w, options, bias) => {
   await check(x, w, options, bias, true);
 });
 
+describe("bias, residual and ReLU in one kernel", () => {
+  test.each<[what: string, x: Shape, w: Shape, options: Options, y: Shape]>([
+    ["odd channels", [2, 5, 6, 3], [5, 3, 3, 3], { padding: 1 }, [2, 5, 6, 5]],
+    [
+      "multiples of 4, taps that see nothing",
+      [2, 9, 9, 8],
+      [40, 3, 3, 8],
+      { padding: 12, dilation: 12 },
+      [2, 9, 9, 40],
+    ],
+    ["two groups, a stride", [1, 9, 7, 8], [24, 3, 3, 4], { padding: 1, stride: 2, groups: 2 }, [1, 5, 4, 24]],
+    ["split sums", [1, 1, 1, 800], [4, 1, 1, 800], {}, [1, 1, 1, 4]],
+    ["split sums, odd channels", [1, 1, 1, 801], [3, 1, 1, 801], {}, [1, 1, 1, 3]],
+    ["depthwise", [1, 9, 6, 36], [36, 3, 3, 1], { padding: 1, groups: 36 }, [1, 9, 6, 36]],
+    ["depthwise, a stride, odd channels", [1, 9, 7, 5], [5, 3, 3, 1], { stride: 2, groups: 5 }, [1, 4, 3, 5]],
+    ["depthwise, two outputs for each input", [1, 6, 5, 4], [8, 3, 3, 1], { padding: 1, groups: 4 }, [1, 6, 5, 8]],
+  ])("%s: to the bit what conv2d, add and relu give", async (_what, xShape, wShape, options, shape) => {
+    for (const device of await allDevices()) {
+      const operands = [random(xShape, 1), random(wShape, 2), random([wShape[0]!], 3), random(shape, 4)];
+      const [x, w, bias, residual] = operands.map((o) => Tensor.from(device, o.data, o.shape)) as [
+        Tensor,
+        Tensor,
+        Tensor,
+        Tensor,
+      ];
+      const [fused, plain] = scope(() => [
+        conv2d(x, w, { ...options, bias, residual, relu: true }),
+        relu(add(conv2d(x, w, { ...options, bias }), residual)),
+      ]) as [Tensor, Tensor];
+      const [got, expected] = [await fused.data(), await plain.data()];
+      expect(expected.some((v) => v > 0) && expected.some((v) => v === 0)).toBe(true);
+      expect(relativeError(got, expected), device.name).toBe(0);
+      dispose(fused, plain, x, w, bias, residual);
+    }
+  });
+
+  test.each<[what: string, options: Options & { relu: boolean }, w: Shape]>([
+    ["residual and ReLU", { padding: 1, relu: true }, [8, 3, 3, 4]],
+    ["residual alone, odd channels", { padding: 1, relu: false }, [3, 3, 3, 4]],
+    ["depthwise", { padding: 1, relu: true, groups: 4 }, [4, 3, 3, 1]],
+  ])("gradients: %s", async (_what, options, w) => {
+    const operands = [random([2, 4, 3, 4], 1), random(w, 2), random([w[0]!], 3), random([2, 4, 3, w[0]!], 4)];
+    await checkOp((a, b, bias, residual) => conv2d(a!, b!, { ...options, bias: bias!, residual: residual! }), operands);
+  });
+});
+
 test("one number, two and four mean the same padding", () => {
   scope(() => {
     const x = Tensor.zeros(referenceDevice(), [1, 5, 6, 1]);
@@ -295,6 +341,16 @@ describe("errors", () => {
     const error = caught(() => call([1, 4, 4, 2], [2, 3, 3, 2], options));
     expect(error).toBeInstanceOf(ArgumentError);
     expect(error).toMatchObject({ op: "conv2d" });
+  });
+  test("a residual of another shape or type", () => {
+    scope(() => {
+      const device = referenceDevice();
+      const [x, w] = [Tensor.zeros(device, [1, 4, 4, 2]), Tensor.zeros(device, [3, 3, 3, 2])];
+      const residual = Tensor.zeros(device, [1, 4, 4, 3]); // of y with padding 1
+      expect(caught(() => conv2d(x, w, { residual }))).toBeInstanceOf(ShapeError);
+      expect(caught(() => conv2d(x, w, { padding: 1, residual: cast(residual, "f16") }))).toBeInstanceOf(DTypeError);
+      expect(caught(() => conv2d(x, w, { padding: 1, residual }))).toBeNull();
+    });
   });
   test("a bias of another size, types that differ", () => {
     scope(() => {

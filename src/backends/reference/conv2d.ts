@@ -37,8 +37,14 @@ function addBias(p: Params, bias: NumberArray, y: NumberArray): void {
   for (let i = 0; i < y.length; i++) y[i] = p.has_bias ? bias[i % p.cout!]! : 0;
 }
 
+/** The rest of y = relu(sum + bias + residual). */
+function finish(p: Params, residual: NumberArray, y: NumberArray): void {
+  if (p.has_residual) for (let i = 0; i < y.length; i++) y[i]! += residual[i]!;
+  if (p.relu) for (let i = 0; i < y.length; i++) y[i] = Math.max(y[i]!, 0);
+}
+
 /** Takes the weights as transpose_weight leaves them: [kh, kw, c, o]. */
-const forward: ReferenceKernel = (p, [x, wt, bias], [y]) => {
+const forward: ReferenceKernel = (p, [x, wt, bias, residual], [y]) => {
   addBias(p, bias!, y!);
   const taps = (p.kh! * p.kw! * p.cin!) / p.groups!;
   const cout = p.cout!;
@@ -48,13 +54,15 @@ const forward: ReferenceKernel = (p, [x, wt, bias], [y]) => {
     for (let c = 0; c < channels; c++) sum += x![ix + c]! * wt![first + c * cout]!;
     y![iy] = sum;
   });
+  finish(p, residual!, y!);
 };
 
-const forwardDepthwise: ReferenceKernel = (p, [x, w, bias], [y]) => {
+const forwardDepthwise: ReferenceKernel = (p, [x, w, bias, residual], [y]) => {
   addBias(p, bias!, y!);
   visit(p, everyRow(p), (ix, iw, iy) => {
     y![iy]! += x![ix]! * w![iw]!; // groups of one channel
   });
+  finish(p, residual!, y!);
 };
 
 const gradInput: ReferenceKernel = (p, [dy, w], [dx]) => {

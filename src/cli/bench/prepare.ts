@@ -4,7 +4,7 @@ import type { Device } from "../../device.js";
 import { binaryCrossEntropy, crossEntropy, tversky } from "../../losses.js";
 import { DeepLabV3Plus, DomainDiscriminator } from "../../models/index.js";
 import { MultiLoss } from "../../multi_loss.js";
-import { Dropout, type Module } from "../../nn/index.js";
+import { Dropout, foldBatchNorms, type Module } from "../../nn/index.js";
 import {
   add,
   addScalar,
@@ -181,10 +181,11 @@ function prepareStep(device: Device, one: Step): Prepared {
   const x = Tensor.from(device, values(sizeOf(one.x), 1), one.x);
   if (one.op === "inference") {
     model.eval();
+    setWeights(model.parameters()); // which stay: from here on the folded ones are used
+    foldBatchNorms(model);
     return {
       run: { step: () => void model.forward(x) },
       async check() {
-        setWeights(model.parameters());
         const logits = scope(() => model.forward(x));
         const samples = await samplesOf([logits]);
         logits.dispose();
