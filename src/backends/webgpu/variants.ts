@@ -68,6 +68,14 @@ const broadcast = (groups: Variant["groups"], fits: (p: KernelParams) => boolean
   groups,
 });
 
+/** Maps over rows of channels, four channels a thread: of 16 rows that follow one another. */
+const strip: Variant = {
+  name: "strip",
+  prefers: "software",
+  fits: () => true,
+  groups: (p) => linear((Math.ceil(p.rows! / 16) * p.channels!) / 4, 64),
+};
+
 /** Depthwise 3x3 at stride 1: tiles of outputs a dilation apart, 4 columns and `rows` rows, four channels a thread. */
 const SLIDE_COLUMNS = 4;
 const slides = (p: KernelParams): boolean =>
@@ -106,6 +114,12 @@ const chunkInRegisters: Variant = {
 
 /** By kernel, best guess first. The kernel's plain shader always fits, and is better than what prefers another adapter. */
 export const variants: Readonly<Record<string, readonly Variant[]>> = {
+  "batch_norm.grad_input_fixed_relu_vec4": [strip],
+  "batch_norm.grad_input_fixed_vec4": [strip],
+  "batch_norm.grad_input_relu_vec4": [strip],
+  "batch_norm.grad_input_vec4": [strip],
+  "batch_norm.normalize_fused_vec4": [strip],
+  "batch_norm.normalize_vec4": [strip],
   // With few channels most of the lanes would have nothing to do.
   "conv2d.forward": [broadcast(forwardTiles, (p) => p.cout! / p.groups! >= 12)],
   "conv2d.forward_vec4": [broadcast(forwardTiles, (p) => p.cout! / p.groups! >= 12)],
@@ -135,7 +149,15 @@ export const variants: Readonly<Record<string, readonly Variant[]>> = {
   "softmax.log_forward": [rowInRegisters],
   "tversky.grad_softmax": [rowInRegisters],
   "tversky.row_norm": [rowInRegisters],
+  "tversky.norm_upsampled": [inRegisters((p) => p.images! * p.h! * p.outW!)],
   "tversky.sums_softmax": [chunkInRegisters],
+  "tversky.sums_upsampled": [
+    {
+      ...chunkInRegisters,
+      name: "registers",
+      fits: (p) => p.softmax === 1 && p.classes! <= MOST_CLASSES && p.span! <= LONGEST_CHUNK,
+    },
+  ],
 };
 
 /** What can run a kernel, best guess first; null is its plain shader. */
