@@ -76,6 +76,20 @@ const strip: Variant = {
   groups: (p) => linear((Math.ceil(p.rows! / 16) * p.channels!) / 4, 64),
 };
 
+/** Bilinear interpolation where a thread walks along the axis: over 64 outputs, or 16 inputs on the way back. */
+const walk = (width: 1 | 4): Variant => ({
+  name: "walk",
+  prefers: "software",
+  fits: (p) => p.stepW! <= p.scaleW!,
+  groups: (p) => linear((p.images! * p.outH! * Math.ceil(p.outW! / 64) * p.channels!) / width, 64),
+});
+const walkBack = (width: 1 | 4): Variant => ({
+  name: "walk",
+  prefers: "software",
+  fits: () => true,
+  groups: (p) => linear((p.outer! * Math.ceil(p.size! / 16) * p.channels!) / width, 64),
+});
+
 /** Depthwise 3x3 at stride 1: tiles of outputs a dilation apart, 4 columns and `rows` rows, four channels a thread. */
 const SLIDE_COLUMNS = 4;
 const slides = (p: KernelParams): boolean =>
@@ -143,6 +157,10 @@ export const variants: Readonly<Record<string, readonly Variant[]>> = {
   "cross_entropy.grad_logits": [rowInRegisters],
   "matmul.multiply": [broadcast(productTiles, (p) => p.n! >= 12 && p.m! >= 12)],
   "matmul.multiply_vec4": [broadcast(productTiles, (p) => p.n! >= 12 && p.m! >= 12)],
+  "resize_bilinear.forward": [walk(1)],
+  "resize_bilinear.forward_vec4": [walk(4)],
+  "resize_bilinear.grad_axis": [walkBack(1)],
+  "resize_bilinear.grad_axis_vec4": [walkBack(4)],
   "softmax.backward": [rowInRegisters],
   "softmax.forward": [rowInRegisters],
   "softmax.log_backward": [rowInRegisters],
