@@ -30,43 +30,49 @@ export interface Variant {
 
 const mayLaunch = (groups: Groups): boolean => groups.every((n) => n <= MAX_GROUPS);
 
-/** Weight gradients: one workgroup for each tap, `cout` output and `cin` input channels of a group, and split. */
-const tapTiles = (p: KernelParams, cout: number, cin: number): Groups => {
-  const tiles = Math.ceil(p.cout! / p.groups! / cout) * Math.ceil(p.cin! / p.groups! / cin);
+/** Workgroups, where each owns a square tile of results of so many rows and columns. */
+type TileGrid = (p: KernelParams, size: number) => Groups;
+const inputChannels = (p: KernelParams): number => p.cin! / p.groups!; // of a group, as the next
+const outputChannels = (p: KernelParams): number => p.cout! / p.groups!;
+/** Pixels times output channels: no tile reaches over the end of a group. */
+const forwardTiles: TileGrid = (p, size) => {
+  const pixelTiles = Math.ceil((p.n! * p.out_height! * p.out_width!) / size);
+  return linear(pixelTiles * p.groups! * Math.ceil(outputChannels(p) / size), 1);
+};
+/** Pixels, of each of the stride_h · stride_w phases by themselves as in the plain kernels, times input channels. */
+const inputTiles: TileGrid = (p, size) => {
+  const phasePixels = p.n! * Math.ceil(p.height! / p.stride_h!) * Math.ceil(p.width! / p.stride_w!);
+  const pixelTiles = p.stride_h! * p.stride_w! * Math.ceil(phasePixels / size);
+  return linear(pixelTiles * p.groups! * Math.ceil(inputChannels(p) / size), 1);
+};
+/** Output times input channels, for each tap and split. */
+const tapTiles: TileGrid = (p, size) => {
+  const tiles = Math.ceil(outputChannels(p) / size) * Math.ceil(inputChannels(p) / size);
   return [p.kh! * p.kw!, p.groups! * tiles, p.splits!];
 };
-/** Square tiles of these in workgroup memory; of fewer channels than half a tile's side most of a tile would be idle. */
-const gradWeightTile = (size: number, leastChannels: number): Variant => ({
-  name: `tile${size}`,
-  prefers: "gpu",
-  fits: (p) => Math.min(p.cin!, p.cout!) / p.groups! >= leastChannels && mayLaunch(tapTiles(p, size, size)),
-  groups: (p) => tapTiles(p, size, size),
+/** Taps and input channels on one axis, times output channels, for each split. */
+const columnTiles: TileGrid = (p, size) => {
+  const columns = Math.ceil((p.kh! * p.kw! * inputChannels(p)) / size);
+  return [columns, p.groups! * Math.ceil(outputChannels(p) / size), p.splits!];
+};
+const productTiles: TileGrid = (p, size) => linear(Math.ceil(p.m! / size) * Math.ceil(p.n! / size), 1);
+
+type Fits = (p: KernelParams) => boolean;
+/** `fits` keeps away what would leave most of a tile idle. */
+const ofTiles = (name: string, prefers: "gpu" | "software", size: number, grid: TileGrid, fits: Fits): Variant => ({
+  name,
+  prefers,
+  fits: (p) => fits(p) && mayLaunch(grid(p, size)),
+  groups: (p) => grid(p, size),
 });
-/** Workgroups where taps and input channels form one axis, of which a workgroup has 32. */
-const columnTiles = (p: KernelParams): Groups => {
-  const columns = Math.ceil((p.kh! * p.kw! * p.cin!) / p.groups! / 32);
-  return [columns, p.groups! * Math.ceil(p.cout! / p.groups! / 32), p.splits!];
-};
-
-const tiles32 = (count: number): number => Math.ceil(count / 32);
-/** Tiles of 32 channels, none of which reaches over the end of a group. */
-const channelTiles32 = (channels: number, groups: number): number => groups * tiles32(channels / groups);
-const forwardTiles = (p: KernelParams): Groups =>
-  linear(tiles32(p.n! * p.out_height! * p.out_width!) * channelTiles32(p.cout!, p.groups!), 1);
-/** Pixels of each of the stride_h · stride_w phases by themselves, as in the plain kernels. */
-const inputTiles = (p: KernelParams): Groups => {
-  const phasePixels = p.n! * Math.ceil(p.height! / p.stride_h!) * Math.ceil(p.width! / p.stride_w!);
-  return linear(p.stride_h! * p.stride_w! * tiles32(phasePixels) * channelTiles32(p.cin!, p.groups!), 1);
-};
-const productTiles = (p: KernelParams): Groups => linear(tiles32(p.m!) * tiles32(p.n!), 1);
-
+/** In workgroup memory. */
+const tile64 = (grid: TileGrid, fits: Fits): Variant => ofTiles("tile64", "gpu", 64, grid, fits);
+const tile32 = (grid: TileGrid, fits: Fits): Variant => ofTiles("tile32", "gpu", 32, grid, fits);
 /** Eight lanes of a subgroup load what they then hand round: for adapters that load for one lane after the other. */
-const broadcast = (groups: Variant["groups"], fits: (p: KernelParams) => boolean): Variant => ({
-  name: "broadcast",
-  prefers: "software",
-  fits: (p, { subgroupLanes }) => subgroupLanes >= 8 && fits(p) && mayLaunch(groups(p)),
-  groups,
-});
+const broadcast = (grid: TileGrid, fits: Fits): Variant => {
+  const variant = ofTiles("broadcast", "software", 32, grid, fits);
+  return { ...variant, fits: (p, traits) => traits.subgroupLanes >= 8 && variant.fits(p, traits) };
+};
 
 /** Maps over rows of channels, four channels a thread: of 16 rows that follow one another. */
 const strip: Variant = {
@@ -134,29 +140,37 @@ export const variants: Readonly<Record<string, readonly Variant[]>> = {
   "batch_norm.grad_input_vec4": [strip],
   "batch_norm.normalize_fused_vec4": [strip],
   "batch_norm.normalize_vec4": [strip],
-  // With few channels most of the lanes would have nothing to do.
-  "conv2d.forward": [broadcast(forwardTiles, (p) => p.cout! / p.groups! >= 12)],
-  "conv2d.forward_vec4": [broadcast(forwardTiles, (p) => p.cout! / p.groups! >= 12)],
-  "conv2d.grad_input": [broadcast(inputTiles, (p) => p.cin! / p.groups! >= 12)],
-  "conv2d.grad_input_vec4": [broadcast(inputTiles, (p) => p.cin! / p.groups! >= 12)],
+  "conv2d.forward": [broadcast(forwardTiles, (p) => outputChannels(p) >= 12)],
+  "conv2d.forward_vec4": [
+    tile64(forwardTiles, (p) => outputChannels(p) > 32),
+    tile32(forwardTiles, (p) => outputChannels(p) >= 16),
+    broadcast(forwardTiles, (p) => outputChannels(p) >= 12),
+  ],
+  "conv2d.grad_input": [broadcast(inputTiles, (p) => inputChannels(p) >= 12)],
+  "conv2d.grad_input_vec4": [
+    tile64(inputTiles, (p) => inputChannels(p) > 32),
+    tile32(inputTiles, (p) => inputChannels(p) >= 16),
+    broadcast(inputTiles, (p) => inputChannels(p) >= 12),
+  ],
   "conv2d.grad_weight": [
-    broadcast(columnTiles, (p) => (p.kh! * p.kw! * p.cin!) / p.groups! >= 8 && p.cout! / p.groups! >= 4),
+    broadcast(columnTiles, (p) => p.kh! * p.kw! * inputChannels(p) >= 8 && outputChannels(p) >= 4),
   ],
   "conv2d.grad_weight_vec4": [
-    gradWeightTile(64, 33),
-    gradWeightTile(32, 16),
-    broadcast(
-      (p) => tapTiles(p, 32, 32),
-      (p) => p.cin! / p.groups! >= 16 && p.cout! / p.groups! >= 8,
-    ),
+    tile64(tapTiles, (p) => Math.min(inputChannels(p), outputChannels(p)) > 32),
+    tile32(tapTiles, (p) => Math.min(inputChannels(p), outputChannels(p)) >= 16),
+    broadcast(tapTiles, (p) => inputChannels(p) >= 16 && outputChannels(p) >= 8),
+  ],
+  "matmul.multiply": [broadcast(productTiles, (p) => Math.min(p.m!, p.n!) >= 12)],
+  "matmul.multiply_vec4": [
+    tile64(productTiles, (p) => Math.min(p.m!, p.n!) > 32),
+    tile32(productTiles, (p) => Math.min(p.m!, p.n!) >= 16),
+    broadcast(productTiles, (p) => Math.min(p.m!, p.n!) >= 12),
   ],
   "conv2d.forward_depthwise": [slide((p, lanes) => linear(slideTiles(p, p.out_height!, p.out_width!, 8) * lanes, 64))],
   "conv2d.grad_input_depthwise": [slide((p, lanes) => linear(slideTiles(p, p.height!, p.width!, 8) * lanes, 64))],
   "conv2d.grad_weight_depthwise": [slide((p, lanes) => linear(p.splits! * lanes, 64))],
   "cross_entropy.forward": [inRegisters((p) => p.threads!)],
   "cross_entropy.grad_logits": [rowInRegisters],
-  "matmul.multiply": [broadcast(productTiles, (p) => p.n! >= 12 && p.m! >= 12)],
-  "matmul.multiply_vec4": [broadcast(productTiles, (p) => p.n! >= 12 && p.m! >= 12)],
   "resize_bilinear.forward": [walk(1)],
   "resize_bilinear.forward_vec4": [walk(4)],
   "resize_bilinear.grad_axis": [walkBack(1)],
