@@ -34,8 +34,10 @@ describe.each([false, true])("alignCorners %s", (alignCorners) => {
   test.each(ratios)("rows %i to %i", async (from, to) => {
     await checkOp((x) => resizeBilinear(x, [to, 3], { alignCorners }), [random([2, from, 2, 3])]);
   });
-  test.each(ratios)("columns %i to %i, four channels", async (from, to) => {
-    await checkOp((x) => resizeBilinear(x, [2, to], { alignCorners }), [random([1, 3, from, 4])]);
+  test.each(ratios)("columns %i to %i, three and four channels", async (from, to) => {
+    for (const channels of [3, 4]) {
+      await checkOp((x) => resizeBilinear(x, [2, to], { alignCorners }), [random([1, 3, from, channels])]);
+    }
   });
 
   // Weights of one output sum to 1, so whatever the gather loses or counts twice shows in the total.

@@ -74,6 +74,28 @@ const broadcast = (grid: TileGrid, fits: Fits): Variant => {
   return { ...variant, fits: (p, traits) => traits.subgroupLanes >= 8 && variant.fits(p, traits) };
 };
 
+/** Maps over rows of channels, four channels a thread: of 16 rows that follow one another. */
+const strip: Variant = {
+  name: "strip",
+  prefers: "software",
+  fits: () => true,
+  groups: (p) => linear((Math.ceil(p.rows! / 16) * p.channels!) / 4, 64),
+};
+
+/** Bilinear interpolation where a thread walks along the axis: over 64 outputs, or 16 inputs on the way back. */
+const walk = (width: 1 | 4): Variant => ({
+  name: "walk",
+  prefers: "software",
+  fits: (p) => p.stepW! <= p.scaleW!,
+  groups: (p) => linear((p.images! * p.outH! * Math.ceil(p.outW! / 64) * p.channels!) / width, 64),
+});
+const walkBack = (width: 1 | 4): Variant => ({
+  name: "walk",
+  prefers: "software",
+  fits: () => true,
+  groups: (p) => linear((p.outer! * Math.ceil(p.size! / 16) * p.channels!) / width, 64),
+});
+
 /** Depthwise 3x3 at stride 1: tiles of outputs a dilation apart, 4 columns and `rows` rows, four channels a thread. */
 const SLIDE_COLUMNS = 4;
 const slides = (p: KernelParams): boolean =>
@@ -112,6 +134,12 @@ const chunkInRegisters: Variant = {
 
 /** By kernel, best guess first. The kernel's plain shader always fits, and is better than what prefers another adapter. */
 export const variants: Readonly<Record<string, readonly Variant[]>> = {
+  "batch_norm.grad_input_fixed_relu_vec4": [strip],
+  "batch_norm.grad_input_fixed_vec4": [strip],
+  "batch_norm.grad_input_relu_vec4": [strip],
+  "batch_norm.grad_input_vec4": [strip],
+  "batch_norm.normalize_fused_vec4": [strip],
+  "batch_norm.normalize_vec4": [strip],
   "conv2d.forward": [broadcast(forwardTiles, (p) => outputChannels(p) >= 12)],
   "conv2d.forward_vec4": [
     tile64(forwardTiles, (p) => outputChannels(p) > 32),
@@ -143,13 +171,25 @@ export const variants: Readonly<Record<string, readonly Variant[]>> = {
   "conv2d.grad_weight_depthwise": [slide((p, lanes) => linear(p.splits! * lanes, 64))],
   "cross_entropy.forward": [inRegisters((p) => p.threads!)],
   "cross_entropy.grad_logits": [rowInRegisters],
+  "resize_bilinear.forward": [walk(1)],
+  "resize_bilinear.forward_vec4": [walk(4)],
+  "resize_bilinear.grad_axis": [walkBack(1)],
+  "resize_bilinear.grad_axis_vec4": [walkBack(4)],
   "softmax.backward": [rowInRegisters],
   "softmax.forward": [rowInRegisters],
   "softmax.log_backward": [rowInRegisters],
   "softmax.log_forward": [rowInRegisters],
   "tversky.grad_softmax": [rowInRegisters],
   "tversky.row_norm": [rowInRegisters],
+  "tversky.norm_upsampled": [inRegisters((p) => p.images! * p.h! * p.outW!)],
   "tversky.sums_softmax": [chunkInRegisters],
+  "tversky.sums_upsampled": [
+    {
+      ...chunkInRegisters,
+      name: "registers",
+      fits: (p) => p.softmax === 1 && p.classes! <= MOST_CLASSES && p.span! <= LONGEST_CHUNK,
+    },
+  ],
 };
 
 /** What can run a kernel, best guess first; null is its plain shader. */
