@@ -1,6 +1,6 @@
 // dlogits[i, k] = dy p[k] (g[k] - sum_j p[j] g[j]), p = softmax of row i from `norm`, g[k] = slopes[u, k, 0 if y = k else 1];
-// 0 in ignored rows. One thread per row, which it holds in registers, as the number of classes is a constant: each logit
-// is read once, each exponential computed once.
+// 0 in ignored rows. One thread owns 8 rows, 64 apart so that neighbours read neighbouring rows. It holds one at a time
+// in registers, as the number of classes is a constant, and its unit's slopes of false pixels for as long as they serve.
 override CLASSES: u32 = 32u; // params.classes, at most 32
 struct Params { units: u32, rows: u32, classes: u32, first_unit: u32, ignore: u32 }
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
@@ -11,27 +11,35 @@ struct Params { units: u32, rows: u32, classes: u32, first_unit: u32, ignore: u3
 @group(0) @binding(5) var<storage, read_write> dlogits: array<f32>;
 @group(0) @binding(6) var<uniform> params: Params;
 
+const ROWS = 8u;
+
 @compute @workgroup_size(64)
-fn grad_softmax(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let row = id.x + id.y * groups.x * 64u;
-  if (row >= params.units * params.rows) { return; }
-  let first = row * CLASSES;
-  let label = labels[row];
-  if (label == params.ignore || label >= CLASSES) {
-    for (var k = 0u; k < CLASSES; k++) { dlogits[first + k] = 0.0; }
-    return;
-  }
-  let unit = 2u * (params.first_unit + row / params.rows) * CLASSES;
-  let scale = norm[row];
-  let own = slopes[unit + 2u * label];
-  var p: array<f32, 32>;
-  var g: array<f32, 32>;
-  var mean = 0.0;
-  for (var k = 0u; k < CLASSES; k++) {
-    p[k] = exp(logits[first + k] - scale.x) * scale.y;
-    g[k] = select(slopes[unit + 2u * k + 1u], own, k == label);
-    mean += p[k] * g[k];
-  }
+fn grad_softmax(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32,
+                @builtin(num_workgroups) groups: vec3u) {
+  let begin = (group.x + group.y * groups.x) * 64u * ROWS + local;
+  let end = min(begin + 64u * ROWS, params.units * params.rows);
   let seed = dy[0];
-  for (var k = 0u; k < CLASSES; k++) { dlogits[first + k] = seed * p[k] * (g[k] - mean); }
+  var held = 0xffffffffu; // no unit
+  var misses: array<f32, 32>;
+  for (var row = begin; row < end; row += 64u) {
+    let unit = 2u * (params.first_unit + row / params.rows) * CLASSES;
+    if (unit != held) {
+      for (var k = 0u; k < CLASSES; k++) { misses[k] = slopes[unit + 2u * k + 1u]; }
+      held = unit;
+    }
+    let first = row * CLASSES;
+    let label = labels[row];
+    let counted = label != params.ignore && label < CLASSES;
+    let scale = norm[row];
+    let own = slopes[unit + 2u * select(0u, label, counted)];
+    var p: array<f32, 32>;
+    var mean = 0.0;
+    for (var k = 0u; k < CLASSES; k++) {
+      p[k] = select(0.0, exp(logits[first + k] - scale.x) * scale.y, counted);
+      mean += p[k] * select(misses[k], own, k == label);
+    }
+    for (var k = 0u; k < CLASSES; k++) {
+      dlogits[first + k] = seed * p[k] * (select(misses[k], own, k == label) - mean);
+    }
+  }
 }

@@ -24,16 +24,15 @@ fn sums_softmax(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroup
   for (var n = start; n < end; n++) {
     let row = unit * params.rows + n;
     let label = labels[row];
-    if (label != params.ignore && label < CLASSES) {
-      let scale = norm[row];
-      let first = row * CLASSES;
-      for (var k = 0u; k < CLASSES; k++) {
-        let p = exp(logits[first + k] - scale.x) * scale.y;
-        let hit = label == k;
-        hits[k] += select(0.0, p, hit);
-        misses[k] += select(p, 0.0, hit);
-        counts[k] += select(0.0, 1.0, hit);
-      }
+    let counted = label != params.ignore && label < CLASSES; // no branch: it would mask every sum
+    let scale = norm[row];
+    let first = row * CLASSES;
+    for (var k = 0u; k < CLASSES; k++) {
+      let p = select(0.0, exp(logits[first + k] - scale.x) * scale.y, counted);
+      let hit = counted && label == k;
+      hits[k] += select(0.0, p, hit);
+      misses[k] += select(p, 0.0, hit);
+      counts[k] += select(0.0, 1.0, hit);
     }
   }
   for (var k = 0u; k < CLASSES; k++) {

@@ -125,11 +125,13 @@ const rowInRegisters = inRegisters((p) => (p.units ?? 1) * p.rows!);
 
 /** Of one level of sums: short enough for f32 (ops/partials.ts). */
 const LONGEST_CHUNK = 64;
+/** Three sums of each class in registers: with more classes nothing is gained (measured on lavapipe). */
+const MOST_SUMMED_CLASSES = 12;
 const chunkInRegisters: Variant = {
   ...inRegisters((p) => p.units! * p.chunks!),
   name: "rows",
   prefers: "software",
-  fits: (p) => p.classes! <= MOST_CLASSES && p.rows! <= LONGEST_CHUNK * p.chunks!,
+  fits: (p) => p.classes! <= MOST_SUMMED_CLASSES && p.rows! <= LONGEST_CHUNK * p.chunks!,
 };
 
 /** By kernel, best guess first. The kernel's plain shader always fits, and is better than what prefers another adapter. */
@@ -179,17 +181,10 @@ export const variants: Readonly<Record<string, readonly Variant[]>> = {
   "softmax.forward": [rowInRegisters],
   "softmax.log_backward": [rowInRegisters],
   "softmax.log_forward": [rowInRegisters],
-  "tversky.grad_softmax": [rowInRegisters],
+  "tversky.grad_softmax": [inRegisters((p) => Math.ceil((p.units! * p.rows!) / 8))],
   "tversky.row_norm": [rowInRegisters],
   "tversky.norm_upsampled": [inRegisters((p) => p.images! * p.h! * p.outW!)],
   "tversky.sums_softmax": [chunkInRegisters],
-  "tversky.sums_upsampled": [
-    {
-      ...chunkInRegisters,
-      name: "registers",
-      fits: (p) => p.softmax === 1 && p.classes! <= MOST_CLASSES && p.span! <= LONGEST_CHUNK,
-    },
-  ],
 };
 
 /** What can run a kernel, best guess first; null is its plain shader. */
