@@ -54,5 +54,14 @@ export const webgpuBars = [
   { work: "the same", cases: [step], direction: "first", atLeast: 1, peers: ["tfjs by hand"] },
 ];
 
-/** Fused Tversky beside the same from plain ops: lacuna against itself. */
-export const TVERSKY = { fused, plain, direction: "both", atLeast: 5, bytes: 8 };
+/**
+ * Fused Tversky beside the same from plain ops: lacuna against itself. `given` is what both must hold, logits, their
+ * gradient and labels: the bar is on the bytes beyond it.
+ */
+export const TVERSKY = { fused, plain, direction: "both", atLeast: 5, bytes: 8, given: givenBytes(fused) };
+
+/** @param {{ x: readonly number[] }} one */
+function givenBytes({ x }) {
+  const logits = x.reduce((a, b) => a * b, 1);
+  return 4 * (2 * logits + logits / /** @type {number} */ (x.at(-1)));
+}

@@ -1,7 +1,7 @@
 // @jax-js/jax's process. Maps are NCHW, the only layout of its convolution; everything is jitted.
 import { DILATED_LAYERS } from "../../dist/cli/bench/cases.js";
 import { sample } from "../../dist/cli/bench/values.js";
-import { peakBytes } from "./buffers.mjs";
+import { forgetPeak, peakBytes } from "./buffers.mjs";
 import { describe } from "./gpu.mjs";
 import { bilinearMatrix, dilatedParameters, FROM_NCHW, operandsOf, permute, TO_NCHW } from "./operands.mjs";
 import { serve } from "./serve.mjs";
@@ -234,4 +234,5 @@ await serve({
     return one.op === "dilatedStep" ? prepareStep(one) : prepareOp(one);
   },
   bytes: peakBytes,
+  forgetPeak,
 });

@@ -41,6 +41,7 @@ await serve({
       }),
     );
   },
+  forgetPeak: () => buffers?.forgetPeak(),
   bytes: () => (buffers ? buffers.peakBytes() : device.stats.peakBytes),
   async verify(one) {
     const as = checkable(one);

@@ -16,7 +16,8 @@ import { createInterface } from "node:readline";
  * @typedef {object} Served
  * @property {() => Promise<Record<string, unknown>>} hello
  * @property {(one: import("../../dist/cli/bench/cases.js").Case) => Promise<Work>} prepare
- * @property {() => number | null} bytes Most that was held at once.
+ * @property {() => number | null} bytes Most that was held at once since `forgetPeak`.
+ * @property {() => void} [forgetPeak] Called between the checks, whose copies to the host are not the work's, and the times.
  * @property {(one: import("../../dist/cli/bench/cases.js").Case) => Promise<Record<string, unknown>>} [verify]
  */
 
@@ -66,6 +67,7 @@ export async function serve(engine) {
           delete work[direction];
         }
       }
+      engine.forgetPeak?.();
       return { samples, refused };
     },
     time: async (/** @type {any} */ options) => ({ ...(await time(work, options)), bytes: engine.bytes() }),

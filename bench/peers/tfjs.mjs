@@ -1,7 +1,7 @@
 // @tensorflow/tfjs-backend-webgpu's process. Maps are NHWC, its default and the layout of its fastest kernels.
 import { DILATED_LAYERS } from "../../dist/cli/bench/cases.js";
 import { sample } from "../../dist/cli/bench/values.js";
-import { peakBytes } from "./buffers.mjs";
+import { forgetPeak, peakBytes } from "./buffers.mjs";
 import { describe, gpu } from "./gpu.mjs";
 import { dilatedParameters, operandsOf, permute } from "./operands.mjs";
 import { serve } from "./serve.mjs";
@@ -209,4 +209,5 @@ await serve({
     return one.op === "dilatedStep" ? prepareStep(one, process.argv.includes("--by-hand")) : prepareOp(one);
   },
   bytes: peakBytes,
+  forgetPeak,
 });
