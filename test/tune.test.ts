@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { WebGPUBackend, type WebGPUOptions } from "../src/backends/webgpu/index.js";
-import { fingerprint } from "../src/backends/webgpu/tune_store.js";
+import { fingerprint, storeIn } from "../src/backends/webgpu/tune_store.js";
 import { candidatesFor, variants } from "../src/backends/webgpu/variants.js";
 import { ArgumentError } from "../src/errors.js";
 import { conv2d } from "../src/ops/index.js";
@@ -114,6 +114,33 @@ test("candidates: what suits the adapter, the plain shader, the rest", () => {
       expect(candidates.slice(0, plain).filter((variant) => variant?.prefers === wrong)).toEqual([]);
     }
   }
+});
+
+test("choices in a browser's storage: two pages add to each other's, a full one loses nothing else", () => {
+  const items = new Map<string, string>();
+  const storage = {
+    getItem: (key: string) => items.get(key) ?? null,
+    setItem: (key: string, text: string) => void items.set(key, text),
+  };
+  const [one, two] = [storeIn(storage), storeIn(storage)];
+  one.set("adapter", "problem", "print", "tile64");
+  one.save();
+  two.set("adapter", "other problem", "print", "plain");
+  two.save();
+  const later = storeIn(storage);
+  expect(later.get("adapter", "problem", "print")).toBe("tile64");
+  expect(later.get("adapter", "other problem", "print")).toBe("plain");
+  expect(later.get("adapter", "problem", "another print")).toBeUndefined();
+  expect(later.get("another adapter", "problem", "print")).toBeUndefined();
+  const full = storeIn({
+    ...storage,
+    setItem: () => {
+      throw new Error("QuotaExceededError");
+    },
+  });
+  full.set("adapter", "problem", "print", "tile32");
+  full.save();
+  expect(full.get("adapter", "problem", "print")).toBe("tile32");
 });
 
 test("a fingerprint tells texts and their order apart", () => {

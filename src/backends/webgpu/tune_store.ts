@@ -75,8 +75,15 @@ function isChoices(value: unknown): value is Choices {
 export function findStore(): ChoiceStore {
   if (typeof process !== "undefined" && typeof process.getBuiltinModule === "function") return new TextStore(inFile());
   const { localStorage } = globalThis as { localStorage?: TextStorage };
-  return new TextStore(localStorage ? inStorage(localStorage) : { read: () => null, write: () => {} });
+  return localStorage ? storeIn(localStorage) : new TextStore({ read: () => null, write: () => {} });
 }
+
+/** In a browser's local storage. */
+export const storeIn = (storage: TextStorage): ChoiceStore =>
+  new TextStore({
+    read: () => storage.getItem("lacuna.webgpu_tune"),
+    write: (text) => storage.setItem("lacuna.webgpu_tune", text),
+  });
 
 /** Written to a file beside it and then renamed: whoever reads finds all of it or none. */
 function inFile(): Place {
@@ -96,11 +103,6 @@ function inFile(): Place {
     },
   };
 }
-
-const inStorage = (storage: TextStorage): Place => ({
-  read: () => storage.getItem("lacuna.webgpu_tune"),
-  write: (text) => storage.setItem("lacuna.webgpu_tune", text),
-});
 
 /** 64 bits of FNV-1a, as two 32-bit halves from different seeds: enough to notice that a text changed. */
 export function fingerprint(texts: readonly string[]): string {
