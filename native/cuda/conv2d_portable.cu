@@ -236,7 +236,11 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
       if (partials) {
         gemm::store_run<V>(partials + (memory.split + at), length, run);
       } else {
-        if (length > 0) epilogue.template finish<4>(static_cast<size_t>(at), run, V == 4 ? 4 : length);
+        if (V != 4) {
+          epilogue.finish_run(static_cast<size_t>(at), length, run);
+        } else if (length > 0) {  // all four, or none
+          epilogue.finish(static_cast<size_t>(at), run);
+        }
         gemm::store_run<V>(y + at, length, run);
       }
     }

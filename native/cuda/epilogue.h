@@ -15,24 +15,35 @@ struct Epilogue {
   Epilogue<Known> of() const {
     return {static_cast<const Known*>(bias), static_cast<const Known*>(residual), relu};
   }
-  /** The first `count` of V neighbours, from element `at` of y on, whose bias is in the sums. NaN stays NaN. */
+  /** V neighbours, from element `at` of y on, a multiple of V, whose bias is in the sums. NaN stays NaN. */
   template <int V>
-  __device__ __forceinline__ void finish(size_t at, float (&sums)[V], uint32_t count = V) const {
-    if (residual && count == V) {
+  __device__ __forceinline__ void finish(size_t at, float (&sums)[V]) const {
+    if (residual) {
       float more[V];
       load_floats<V>(residual + at, more);
 #pragma unroll
       for (int j = 0; j < V; j++) sums[j] += more[j];
-    } else if (residual) {
+    }
+    finish_relu(sums);
+  }
+  /** The first `count` of V neighbours, wherever they lie. */
+  template <int V>
+  __device__ __forceinline__ void finish_run(size_t at, uint32_t count, float (&sums)[V]) const {
+    if (residual) {
 #pragma unroll
       for (uint32_t j = 0; j < V; j++) {
         if (j < count) sums[j] += to_float(residual[at + j]);
       }
     }
-    if (relu) {
+    finish_relu(sums);
+  }
+
+ private:
+  template <int V>
+  __device__ __forceinline__ void finish_relu(float (&sums)[V]) const {
+    if (!relu) return;
 #pragma unroll
-      for (int j = 0; j < V; j++) sums[j] = sums[j] <= 0.0f ? 0.0f : sums[j];
-    }
+    for (int j = 0; j < V; j++) sums[j] = sums[j] <= 0.0f ? 0.0f : sums[j];
   }
 };
 
