@@ -48,6 +48,17 @@ function upload(model: DeepLabV3Plus, tiles: readonly Tile[], statistics: Channe
   return Tensor.from(device, data, [tiles.length, height, width, 3]);
 }
 
+/** Puts the model into evaluation until it is disposed, and then back to where it was. */
+function evaluating(model: DeepLabV3Plus): Disposable {
+  const wasTraining = model.training;
+  model.eval();
+  return {
+    [Symbol.dispose]() {
+      if (wasTraining) model.train();
+    },
+  };
+}
+
 /**
  * The most likely class of every pixel, in one pass over each whole tile.
  * @returns one array `[height, width]` a tile, of class indices.
@@ -57,14 +68,9 @@ export async function predict(
   tiles: readonly Tile[],
   statistics: ChannelStatistics,
 ): Promise<Uint8Array[]> {
-  const wasTraining = model.training;
   const classes = scope(() => {
-    model.eval();
-    try {
-      return argmax(model.forward(upload(model, tiles, statistics))); // [n, height, width], u32
-    } finally {
-      if (wasTraining) model.train();
-    }
+    using _ = evaluating(model);
+    return argmax(model.forward(upload(model, tiles, statistics))); // [n, height, width], u32
   });
   const data = await classes.data();
   const [, height, width] = classes.shape as [number, number, number];
@@ -90,20 +96,15 @@ export async function evaluate(
   { statistics, batch = 8, signal }: PredictOptions,
 ): Promise<ConfusionMatrix> {
   const confusion = new ConfusionMatrix(dataset.classes.length, { ignoreIndex: dataset.ignoreIndex });
-  const wasTraining = model.training;
-  model.eval();
-  try {
-    using _ = foldBatchNorms(model);
-    for await (const some of batches(tiles, batch)) {
-      signal?.throwIfAborted();
-      const predictions = await predict(model, some, statistics);
-      some.forEach((tile, i) => {
-        if (!tile.label) throw new DataError(tile.name, "has no labels to compare with");
-        confusion.add(predictions[i]!, tile.label);
-      });
-    }
-  } finally {
-    if (wasTraining) model.train();
+  using _mode = evaluating(model);
+  using _folded = foldBatchNorms(model);
+  for await (const some of batches(tiles, batch)) {
+    signal?.throwIfAborted();
+    const predictions = await predict(model, some, statistics);
+    some.forEach((tile, i) => {
+      if (!tile.label) throw new DataError(tile.name, "has no labels to compare with");
+      confusion.add(predictions[i]!, tile.label);
+    });
   }
   return confusion;
 }

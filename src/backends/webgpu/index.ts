@@ -84,13 +84,10 @@ export class WebGPUBackend implements Backend {
     this.software = isSoftware(adapter);
     // Fills the largest of today's GPUs with threads that each have some work left, or a CPU of many cores.
     this.lanes = this.software ? 4096 : 65536;
-    const { maxStorageBufferBindingSize, maxBufferSize, maxComputeWorkgroupStorageSize } = device.limits;
+    const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
     this.traits = {
       software: this.software,
-      subgroups: device.features.has("subgroups"),
       subgroupLanes: device.features.has("subgroups") ? (adapter.info.subgroupMinSize ?? 0) : 0,
-      f16: device.features.has("shader-f16"),
-      workgroupBytes: maxComputeWorkgroupStorageSize,
     };
     this.maxBindingBytes = Math.min(options.maxBindingBytes ?? Number.POSITIVE_INFINITY, maxStorageBufferBindingSize);
     this.#maxBufferBytes = maxBufferSize;
@@ -401,12 +398,12 @@ export class WebGPUBackend implements Backend {
   }
 
   #makeTuner(options: WebGPUOptions): Tuner {
-    const { device, adapter, traits } = this;
+    const { device, traits, description } = this;
     const mode = options.tune ?? (traits.software ? "off" : "on");
     const host: TunerHost = {
       device,
       traits,
-      adapter: `${this.description}; ${adapter.info.description}`,
+      adapter: description,
       layoutOf: (kernel) => this.#pipelines.layoutOf(kernel).group,
       pipelineOf: (kernel, half, variant, params) => this.#pipelines.of(kernel, half, variant, params).pipeline,
       shaderCode: (kernel, variant) => shaderFor(kernel, variant).code,

@@ -29,7 +29,7 @@ const NO_CONSTANTS: Constants = {};
 export class Pipelines {
   readonly #layouts = new Map<string, Layout>();
   readonly #modules = new Map<string, GPUShaderModule>();
-  /** Of plain shaders, which most dispatches have. */
+  /** Of plain shaders: found by the kernel itself, which is faster than by a name. */
   readonly #full = new Map<AnyKernel, Pipeline>();
   readonly #half = new Map<AnyKernel, Pipeline>();
   readonly #variants = new Map<string, Pipeline>();

@@ -33,7 +33,7 @@ interface Problem {
 export interface TunerHost {
   readonly device: GPUDevice;
   readonly traits: Traits;
-  /** Names the adapter and its driver. */
+  /** What choices are kept under: they hold for this adapter. */
   readonly adapter: string;
   layoutOf(kernel: AnyKernel): GPUBindGroupLayout;
   pipelineOf(kernel: AnyKernel, half: boolean, variant: Variant | null, params: KernelParams): GPUComputePipeline;

@@ -2,14 +2,10 @@ import { type Groups, linear, MAX_GROUPS } from "../../kernel.js";
 
 /** What of an adapter decides which kernels suit it. */
 export interface Traits {
-  /** A CPU in disguise: loads through addresses that all lanes share are cheap there, barriers dear. */
+  /** A CPU in disguise: it loads for one lane after the other, and barriers are dear there. */
   readonly software: boolean;
-  readonly subgroups: boolean;
   /** Lanes that every subgroup has at least; 0 where there are none. */
   readonly subgroupLanes: number;
-  readonly f16: boolean;
-  /** Workgroup memory, bytes. */
-  readonly workgroupBytes: number;
 }
 export type KernelParams = Readonly<Record<string, number>>;
 
@@ -86,7 +82,7 @@ const strip: Variant = {
 const walk = (width: 1 | 4): Variant => ({
   name: "walk",
   prefers: "software",
-  fits: (p) => p.stepW! <= p.scaleW!,
+  fits: (p) => p.stepW! <= p.scaleW!, // as wide as x, or wider
   groups: (p) => linear((p.images! * p.outH! * Math.ceil(p.outW! / 64) * p.channels!) / width, 64),
 });
 const walkBack = (width: 1 | 4): Variant => ({
@@ -96,19 +92,19 @@ const walkBack = (width: 1 | 4): Variant => ({
   groups: (p) => linear((p.outer! * Math.ceil(p.size! / 16) * p.channels!) / width, 64),
 });
 
-/** Depthwise 3x3 at stride 1: tiles of outputs a dilation apart, 4 columns and `rows` rows, four channels a thread. */
-const SLIDE_COLUMNS = 4;
+/** Depthwise 3x3 at stride 1: a thread has four channels of a tile of results that lie a dilation apart. */
+const [SLIDE_ROWS, SLIDE_COLUMNS] = [8, 4];
 const slides = (p: KernelParams): boolean =>
   p.kh === 3 && p.kw === 3 && p.stride_h === 1 && p.stride_w === 1 && p.cin === p.cout && p.cin! % 4 === 0;
-const slideTiles = (p: KernelParams, height: number, width: number, rows: number): number => {
+const slideTiles = (p: KernelParams, height: number, width: number): number => {
   const [down, across] = [p.dilation_h!, p.dilation_w!];
-  return p.n! * Math.ceil(height / (rows * down)) * down * Math.ceil(width / (SLIDE_COLUMNS * across)) * across;
+  return p.n! * Math.ceil(height / (SLIDE_ROWS * down)) * down * Math.ceil(width / (SLIDE_COLUMNS * across)) * across;
 };
-const slide = (groups: (p: KernelParams, lanes: number) => Groups): Variant => ({
+const slide = (items: (p: KernelParams) => number): Variant => ({
   name: "slide",
   prefers: "software",
   fits: slides,
-  groups: (p) => groups(p, p.cout! / 4),
+  groups: (p) => linear((items(p) * p.cout!) / 4, 64),
 });
 
 /** The shaders that hold a row of classes in registers declare so many: more would spill. */
@@ -143,12 +139,14 @@ export const variants: Readonly<Record<string, readonly Variant[]>> = {
   "batch_norm.normalize_fused_vec4": [strip],
   "batch_norm.normalize_vec4": [strip],
   "conv2d.forward": [broadcast(forwardTiles, (p) => outputChannels(p) >= 12)],
+  "conv2d.forward_depthwise": [slide((p) => slideTiles(p, p.out_height!, p.out_width!))],
   "conv2d.forward_vec4": [
     tile64(forwardTiles, (p) => outputChannels(p) > 32),
     tile32(forwardTiles, (p) => outputChannels(p) >= 16),
     broadcast(forwardTiles, (p) => outputChannels(p) >= 12),
   ],
   "conv2d.grad_input": [broadcast(inputTiles, (p) => inputChannels(p) >= 12)],
+  "conv2d.grad_input_depthwise": [slide((p) => slideTiles(p, p.height!, p.width!))],
   "conv2d.grad_input_vec4": [
     tile64(inputTiles, (p) => inputChannels(p) > 32),
     tile32(inputTiles, (p) => inputChannels(p) >= 16),
@@ -157,22 +155,20 @@ export const variants: Readonly<Record<string, readonly Variant[]>> = {
   "conv2d.grad_weight": [
     broadcast(columnTiles, (p) => p.kh! * p.kw! * inputChannels(p) >= 8 && outputChannels(p) >= 4),
   ],
+  "conv2d.grad_weight_depthwise": [slide((p) => p.splits!)],
   "conv2d.grad_weight_vec4": [
     tile64(tapTiles, (p) => Math.min(inputChannels(p), outputChannels(p)) > 32),
     tile32(tapTiles, (p) => Math.min(inputChannels(p), outputChannels(p)) >= 16),
     broadcast(tapTiles, (p) => inputChannels(p) >= 16 && outputChannels(p) >= 8),
   ],
+  "cross_entropy.forward": [inRegisters((p) => p.threads!)],
+  "cross_entropy.grad_logits": [rowInRegisters],
   "matmul.multiply": [broadcast(productTiles, (p) => Math.min(p.m!, p.n!) >= 12)],
   "matmul.multiply_vec4": [
     tile64(productTiles, (p) => Math.min(p.m!, p.n!) > 32),
     tile32(productTiles, (p) => Math.min(p.m!, p.n!) >= 16),
     broadcast(productTiles, (p) => Math.min(p.m!, p.n!) >= 12),
   ],
-  "conv2d.forward_depthwise": [slide((p, lanes) => linear(slideTiles(p, p.out_height!, p.out_width!, 8) * lanes, 64))],
-  "conv2d.grad_input_depthwise": [slide((p, lanes) => linear(slideTiles(p, p.height!, p.width!, 8) * lanes, 64))],
-  "conv2d.grad_weight_depthwise": [slide((p, lanes) => linear(p.splits! * lanes, 64))],
-  "cross_entropy.forward": [inRegisters((p) => p.threads!)],
-  "cross_entropy.grad_logits": [rowInRegisters],
   "resize_bilinear.forward": [walk(1)],
   "resize_bilinear.forward_vec4": [walk(4)],
   "resize_bilinear.grad_axis": [walkBack(1)],
@@ -182,8 +178,8 @@ export const variants: Readonly<Record<string, readonly Variant[]>> = {
   "softmax.log_backward": [rowInRegisters],
   "softmax.log_forward": [rowInRegisters],
   "tversky.grad_softmax": [inRegisters((p) => Math.ceil((p.units! * p.rows!) / 8))],
-  "tversky.row_norm": [rowInRegisters],
   "tversky.norm_upsampled": [inRegisters((p) => p.images! * p.h! * p.outW!)],
+  "tversky.row_norm": [rowInRegisters],
   "tversky.sums_softmax": [chunkInRegisters],
 };
 
