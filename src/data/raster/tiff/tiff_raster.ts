@@ -47,7 +47,7 @@ export class TiffRaster implements Raster {
       bands: full.bands,
       type: full.samples.type,
       bits: full.samples.bits,
-      noData: await noDataOf(first),
+      noData: await noDataOf(first, full),
       ...coloursOf(full),
       palette: await paletteOf(first),
       geo: await geoReferenceOf(first),
@@ -148,14 +148,15 @@ function reversedByte(byte: number): number {
   return out;
 }
 
-/** GDAL_NODATA: a number as text. */
-async function noDataOf(directory: Directory): Promise<number | null> {
+/** GDAL_NODATA: a number as text, rounded to what the samples can be. */
+async function noDataOf(directory: Directory, { samples }: Layout): Promise<number | null> {
   const text = (await directory.text(42113))?.trim();
   if (!text) return null;
   if (/^[+-]?nan$/i.test(text)) return Number.NaN;
   if (/^[+-]?inf/i.test(text)) return text.startsWith("-") ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
   const value = Number(text);
-  return Number.isNaN(value) ? null : value;
+  if (Number.isNaN(value)) return null;
+  return samples.type === "f32" ? Math.fround(value) : value;
 }
 
 /** ColorMap: all reds, then greens, then blues, of 16 bits. */
