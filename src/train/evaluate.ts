@@ -19,7 +19,7 @@ export interface PredictOptions {
   readonly signal?: AbortSignal;
 }
 
-const roundUp = (size: number): number => Math.ceil(size / MULTIPLE) * MULTIPLE;
+export const roundUp = (size: number): number => Math.ceil(size / MULTIPLE) * MULTIPLE;
 
 /** Tiles of a split in batches of one padded size. */
 async function* batches(tiles: TileSource, size: number): AsyncGenerator<Tile[]> {
@@ -49,7 +49,7 @@ function upload(model: DeepLabV3Plus, tiles: readonly Tile[], statistics: Channe
 }
 
 /** Puts the model into evaluation until it is disposed, and then back to where it was. */
-function evaluating(model: DeepLabV3Plus): Disposable {
+export function evaluating(model: DeepLabV3Plus): Disposable {
   const wasTraining = model.training;
   model.eval();
   return {
