@@ -78,7 +78,7 @@ export async function readLabel(file: string, classes: number, ignoreIndex: numb
 }
 
 /** The whole of a regular file. A FIFO or device would block for ever, a link could lead out of the folder. */
-async function readRegularFile(file: string): Promise<Uint8Array> {
+export async function readRegularFile(file: string): Promise<Uint8Array> {
   let handle: Awaited<ReturnType<typeof open>> | undefined;
   try {
     if (!(await lstat(file)).isFile()) throw new DataError(file, "not a regular file");
@@ -97,7 +97,7 @@ async function readRegularFile(file: string): Promise<Uint8Array> {
 }
 
 /** By content, never by name: nothing but these three formats reaches a decoder. */
-function formatOf(file: string, b: Uint8Array): Format {
+export function formatOf(file: string, b: Uint8Array): Format {
   const starts = (...magic: number[]) => magic.every((value, i) => b[i] === value);
   if (starts(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a)) {
     requireEnd(file, b);
@@ -118,7 +118,7 @@ function requireEnd(file: string, bytes: Uint8Array): void {
   throw new DataError(file, "the PNG is cut off: it has no end chunk");
 }
 
-async function inspect(file: string, bytes: Uint8Array): Promise<{ image: Sharp; meta: Metadata }> {
+export async function inspect(file: string, bytes: Uint8Array): Promise<{ image: Sharp; meta: Metadata }> {
   const sharp = await loadDecoder(file);
   try {
     const image = sharp(bytes, { limitInputPixels: MAX_PIXELS, failOn: "warning", sequentialRead: true, pages: 1 });
