@@ -37,6 +37,7 @@ const schema = v.partial(
       imagePooling: text,
       precision: text,
     }),
+    selfTraining: optional({ decay: number, threshold: number, warmUp: number }),
     discriminator: optional({
       kind: text,
       tap: text,
@@ -50,7 +51,7 @@ const schema = v.partial(
     losses: optional({
       weighting: text,
       learned: v.array(text),
-      fixed: optional({ crossEntropy: number, tversky: number, domain: number }),
+      fixed: optional({ crossEntropy: number, tversky: number, domain: number, selfTraining: number }),
       lrFactor: number,
       crossEntropy: optional({ classWeights: v.nullable(v.array(number)), labelSmoothing: number }),
       tversky: optional({ alpha: number, beta: number, gamma: number }),
@@ -65,7 +66,9 @@ const schema = v.partial(
     }),
     schedule: optional({ kind: text, warmUp: number }),
     ema: v.nullable(number),
+    adaBN: v.boolean(),
     evaluateEvery: number,
+    select: text,
     checkpointEvery: number,
   }),
 );

@@ -5,9 +5,10 @@ import type { Device } from "../device.js";
 import { CheckpointError, ConfigError } from "../errors.js";
 import type { DeepLabV3Plus } from "../models/index.js";
 import type { Tensor } from "../tensor.js";
+import { buildModel } from "./build.js";
 import { resolveConfig, type TrainConfig } from "./config.js";
 import type { History } from "./history.js";
-import { buildModel, Session } from "./session.js";
+import { Session } from "./session.js";
 
 /** Name of a run's checkpoint in its folder. */
 export const CHECKPOINT = "checkpoint.safetensors";
