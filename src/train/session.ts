@@ -30,6 +30,7 @@ import {
 import { EMA, type Optimizer, type Schedule } from "../optim/index.js";
 import { Generator } from "../random.js";
 import { dispose, scope, Tensor, withoutScope } from "../tensor.js";
+import { AdaptedStatistics } from "./adapted.js";
 import { buildDiscriminator, buildLosses, buildModel, buildOptimiser, buildSchedule } from "./build.js";
 import { isAdversarial, isSelfTraining, type LossName, type TrainConfig } from "./config.js";
 import { type PseudoLabels, Teacher } from "./teacher.js";
@@ -70,6 +71,7 @@ export class Session implements Disposable {
   readonly optimiser: Optimizer;
   readonly ema: EMA | null;
   readonly teacher: Teacher | null;
+  readonly adapted: AdaptedStatistics | null;
   readonly source: BatchLoader;
   readonly target: BatchLoader | null;
   /** The same crops as `target`, not recoloured, for the teacher; null where they would be the same or there is none. */
@@ -125,6 +127,7 @@ export class Session implements Disposable {
           config.selfTraining,
         )
       : null;
+    this.adapted = config.adaBN ? new AdaptedStatistics(this.model) : null;
     this.#norms = withoutScope(() => (this.discriminator ? [0, 0, 0, 0].map(() => Tensor.zeros(device, [1])) : []));
     this.#schedule = buildSchedule(config);
     const loader = (domain: Domain, augment = config.augment) =>
@@ -295,9 +298,35 @@ export class Session implements Disposable {
     return { logits: at === "logits" ? watchGradient(found.logits, task) : found.logits, verdict };
   }
 
+  /**
+   * Measures the adapted statistics of this step, where the configuration has them, unless that was done.
+   * @throws what `signal` says, DataError.
+   */
+  async measureAdapted(signal?: AbortSignal): Promise<void> {
+    if (!this.adapted || this.adapted.step === this.step) return;
+    this.ema?.swap();
+    try {
+      const tiles = this.dataset.split("target", "train");
+      await this.adapted.measure(this.step, tiles, { statistics: this.statistics.target, ...(signal && { signal }) });
+    } finally {
+      this.ema?.swap();
+    }
+  }
+
+  /** Makes the model what is evaluated, until it is disposed: averaged weights and the adapted statistics of this step. */
+  asEvaluated(): Disposable {
+    const swap = () => {
+      this.ema?.swap();
+      if (this.adapted?.step === this.step) this.adapted.swap();
+    };
+    swap();
+    return { [Symbol.dispose]: swap };
+  }
+
   dispose(): void {
     this.#captured?.dispose();
     dispose(this.#inputs, this.#norms);
+    this.adapted?.dispose();
     this.teacher?.dispose();
     this.optimiser.dispose();
     this.ema?.dispose();
