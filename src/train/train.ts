@@ -26,7 +26,8 @@ export interface TrainOptions {
   /** Before the first step of this process: the configuration is accepted and the folder is ours. */
   readonly onStart?: (config: TrainConfig) => Promise<void>;
   readonly onStep?: (record: StepRecord) => void;
-  readonly onEvaluation?: (record: EvaluationRecord) => void;
+  /** `isBest`: by what `select` says, so far. */
+  readonly onEvaluation?: (record: EvaluationRecord, isBest: boolean) => void;
   readonly onWarning?: (warning: Warning) => void;
   /** Stops after the step in progress; a run with a folder leaves a complete checkpoint. */
   readonly signal?: AbortSignal;
@@ -129,10 +130,9 @@ async function run(
       if (record) {
         memory = withEvaluation(memory, record, session.config, (performance.now() - started) / 1000);
         folder?.evaluation(record);
-        if (folder && memory.history.best?.step === session.step) {
-          await saveRun(join(folder.path, BEST), session, memory, "model");
-        }
-        onEvaluation?.(record);
+        const isBest = memory.history.best?.step === session.step;
+        if (folder && isBest) await saveRun(join(folder.path, BEST), session, memory, "model");
+        onEvaluation?.(record, isBest);
       }
     }
     if (session.step >= steps || signal?.aborted) break;
