@@ -50,6 +50,7 @@ export class RunFolder {
     for (const name of await readdir(this.path)) {
       if (/^\.lacuna-\d+-\d+\.tmp$/.test(name)) await rm(join(this.path, name), { force: true });
     }
+    await this.lock.tidy();
     this.#first = step + 1;
     this.#metrics = openSync(join(this.path, METRICS), "a+");
     ftruncateSync(this.#metrics, lengthUpTo(this.#metrics, step));

@@ -1,6 +1,6 @@
-import { type FileHandle, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { hostname } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { CheckpointError } from "../errors.js";
 
@@ -60,6 +60,15 @@ export class RunLock {
     }
   }
 
+  /** Removes what processes left that died while they took a dead lock away. */
+  async tidy(): Promise<void> {
+    const folder = dirname(this.file);
+    for (const name of await readdir(folder)) {
+      const pid = /^run\.lock\.(\d+)$/.exec(name)?.[1];
+      if (pid !== undefined && !isRunning(Number(pid))) await rm(join(folder, name), { force: true });
+    }
+  }
+
   /** Gives the folder back, unless the lock is no longer ours. */
   async release(): Promise<void> {
     if ((await readFile(this.file, "utf8").catch(missing)) === this.text) await rm(this.file, { force: true });
@@ -105,13 +114,18 @@ function parse(text: string): Holder | null {
 
 async function lives({ pid, host, began }: Holder, here: string): Promise<boolean> {
   if (host !== here) return true;
+  if (!isRunning(pid)) return false;
+  const now = await beginning(pid);
+  return began === null || now === null || began === now;
+}
+
+function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0); // asks, and sends nothing
+    return true;
   } catch (error) {
     return isCode(error, "EPERM"); // it lives and is another user's
   }
-  const now = await beginning(pid);
-  return began === null || now === null || began === now;
 }
 
 /** When a process began; null where the system does not tell. */
