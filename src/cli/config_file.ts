@@ -97,7 +97,7 @@ function check<S extends typeof ofEntries | typeof ofFiles>(schema: S, value: un
   const [issue] = result.issues;
   const path = v.getDotPath(issue) ?? "";
   if (issue.expected !== "never") throw new ConfigError(path, `must be ${issue.expected}, not ${issue.received}`);
-  const inside = leafOf(path, issue.input);
+  const inside = leafOf(path, issue.path?.at(-1)?.value);
   const likely = likelyEntry(inside, pathsOf(schema));
   const hint = likely === null ? "" : `; did you mean ${likely}?`;
   throw new ConfigError(likely === null ? path : inside, `there is no such entry${hint}`);

@@ -152,24 +152,21 @@ describe("gradient norms", () => {
 });
 
 describe("adversarial training", () => {
-  it.each(["softmax", "entropy"] as const)(
-    "looks at %s at the images' size with AdaptSegNet's discriminator",
-    async (at) => {
-      const config = {
-        ...tiny,
-        crop: 32,
-        batch: { source: 1, target: 1 },
-        mode: "adversarial",
-        discriminator: { kind: "adaptSegNet", tap: at },
-      } as const;
-      using session = await Session.start(referenceDevice(), resolveConfig({ ...config, steps: 2 }), tinyCities());
-      expect(session.discriminator!.parameterCount).toBe(2_766_785); // C = 5: domain guide's formula, 4·4·64 less than C = 6
-      const first = await session.advance();
-      const second = await session.advance();
-      expect(first.losses.domain).toBeCloseTo(Math.LN2, 1);
-      expect(second.gradientNorms!.reversed).toBeGreaterThan(0);
-    },
-  );
+  it("looks at probabilities at the images' size with AdaptSegNet's discriminator", async () => {
+    const config = {
+      ...tiny,
+      crop: 32,
+      batch: { source: 1, target: 1 },
+      mode: "adversarial",
+      discriminator: { kind: "adaptSegNet", tap: "softmax" },
+    } as const;
+    using session = await Session.start(referenceDevice(), resolveConfig({ ...config, steps: 2 }), tinyCities());
+    expect(session.discriminator!.parameterCount).toBe(2_766_785); // 1024 less than the 2,767,809 of six classes
+    const first = await session.advance();
+    const second = await session.advance();
+    expect(first.losses.domain).toBeCloseTo(Math.LN2, 1);
+    expect(second.gradientNorms!.reversed).toBeGreaterThan(0);
+  });
 });
 
 describe("AdaBN", () => {
