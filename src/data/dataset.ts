@@ -22,6 +22,9 @@ export const tileTypes = ["u8", "u16", "f32"] as const;
 export type TileType = (typeof tileTypes)[number];
 export type TileSamples = Uint8Array | Uint16Array | Float32Array;
 
+export const typeOf = (image: TileSamples): TileType =>
+  image instanceof Uint8Array ? "u8" : image instanceof Uint16Array ? "u16" : "f32";
+
 /** What samples are divided by before statistics apply: the largest value of an unsigned type, 1 for floats. */
 export const fullScale = (image: TileSamples): number =>
   image instanceof Uint8Array ? 255 : image instanceof Uint16Array ? 65535 : 1;
