@@ -23,7 +23,6 @@ import {
   reshape,
   reverseGradient,
   scale,
-  slice,
   stopGradient,
   watchGradient,
 } from "../ops/index.js";
@@ -33,6 +32,7 @@ import { dispose, scope, Tensor, withoutScope } from "../tensor.js";
 import { AdaptedStatistics } from "./adapted.js";
 import { buildDiscriminator, buildLosses, buildModel, buildOptimiser, buildSchedule } from "./build.js";
 import { isAdversarial, isSelfTraining, type LossName, type TrainConfig } from "./config.js";
+import { type Inputs, images, makeInputs } from "./inputs.js";
 import { type PseudoLabels, Teacher } from "./teacher.js";
 
 /** What one step measured. Losses are those before the step's update. */
@@ -343,34 +343,3 @@ interface ByDomain {
   readonly source: Tensor;
   readonly target?: Tensor;
 }
-
-/** A batch on the device. */
-interface Inputs {
-  /** `[n source, crop, crop, bands]` */
-  readonly x: Tensor;
-  /** `[n source, crop, crop]`, u32 */
-  readonly y: Tensor;
-  /** `[n target, crop, crop, bands]`; null where training sees the source only. */
-  readonly t: Tensor | null;
-  /** As `t`, for the teacher; null where it is `t` or there is none. */
-  readonly plain: Tensor | null;
-}
-
-function makeInputs(
-  device: Device,
-  { batch, crop }: TrainConfig,
-  bands: number,
-  has: { readonly target: boolean; readonly plain: boolean },
-): Inputs {
-  const shape = [batch.target, crop, crop, bands];
-  return withoutScope(() => ({
-    x: Tensor.zeros(device, [batch.source, crop, crop, bands]),
-    y: Tensor.zeros(device, [batch.source, crop, crop], "u32"),
-    t: has.target ? Tensor.zeros(device, shape) : null,
-    plain: has.plain ? Tensor.zeros(device, shape) : null,
-  }));
-}
-
-/** `count` images of a batch, from `start` on. */
-const images = (x: Tensor, start: number, count: number): Tensor =>
-  slice(x, [start, ...x.shape.slice(1).map(() => 0)], [count, ...x.shape.slice(1)]);
