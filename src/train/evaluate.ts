@@ -19,7 +19,7 @@ export interface PredictOptions {
   readonly signal?: AbortSignal;
 }
 
-const roundUp = (size: number): number => Math.ceil(size / MULTIPLE) * MULTIPLE;
+export const roundUp = (size: number): number => Math.ceil(size / MULTIPLE) * MULTIPLE;
 
 /** Tiles of a split in batches of one padded size. */
 export async function* batches(tiles: TileSource, size: number): AsyncGenerator<Tile[]> {

@@ -13,10 +13,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { runCommandLine } from "../../src/cli/run.js";
 import { encodePNG } from "../../src/data/index.js";
 import { readRunState } from "../../src/train/index.js";
 import { tinyCities } from "../train/tiny.js";
+import { lacuna } from "./lacuna.js";
 
 let root: string;
 let data: string;
@@ -38,25 +38,6 @@ beforeAll(async () => {
   writeFileSync(join(data, "dataset.json"), JSON.stringify({ classes: cities.classes }));
 });
 afterAll(() => rmSync(root, { recursive: true, force: true }));
-
-/** Runs a command line in this process; its output as two texts. `onOutput` is called after every write. */
-async function lacuna(args: readonly string[], onOutput: (text: string) => void = () => {}) {
-  const out = { stdout: "", stderr: "" };
-  const stream = (name: keyof typeof out) => ({
-    write: (text: string) => {
-      out[name] += text;
-      onOutput(text);
-      return true;
-    },
-  });
-  // A terminal is more than what commands use of it.
-  const terminal = {
-    stdout: stream("stdout"),
-    stderr: stream("stderr"),
-    env: { TERM: "dumb" },
-  } as unknown as Parameters<typeof runCommandLine>[1];
-  return { code: await runCommandLine(args, terminal), ...out };
-}
 
 const TINY = ["--device", "reference", "--crop", "16", "--batch", "2", "--width", "0.125"];
 const SET = ["model.imagePooling=group", "normalise=source", "discriminator.width=4", "discriminator.strides=[1]"];
