@@ -105,7 +105,11 @@ function trainLogged(
     dataset,
     folder,
     signal,
-    onStart: () => writeAtomic(join(folder, "config.yaml"), writeConfigFile(config, around, [remark])),
+    async onStart(step) {
+      const file = join(folder, "config.yaml");
+      // Of a run that goes on it says how it was started.
+      if (step === 0 || !(await exists(file))) await writeAtomic(file, writeConfigFile(config, around, [remark]));
+    },
     onStep: (record) => {
       onStep();
       progress.step(label, record, config.steps);

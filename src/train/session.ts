@@ -65,7 +65,6 @@ export interface StepRecord {
 
 /** Everything that changes while training, and how one step changes it. */
 export class Session implements Disposable {
-  readonly model: DeepLabV3Plus;
   readonly discriminator: DomainDiscriminator | null;
   readonly losses: MultiLoss<LossName>;
   readonly optimiser: Optimizer;
@@ -95,6 +94,7 @@ export class Session implements Disposable {
     readonly config: TrainConfig,
     readonly dataset: Dataset,
     readonly statistics: DomainStatistics,
+    readonly model: DeepLabV3Plus,
   ) {
     const { mode } = config;
     const all: readonly LossName[] = [
@@ -113,7 +113,6 @@ export class Session implements Disposable {
       throw new ConfigError("losses.crossEntropy.classWeights", has);
     }
     const chance = new Generator(config.seed);
-    this.model = buildModel(device, config, dataset.classes.length, dataset.bands);
     this.discriminator = this.#names.includes("domain") ? buildDiscriminator(device, config, this.model) : null;
     const weighed = this.#names.filter((name) => name !== "selfTraining");
     this.losses = buildLosses(device, config, weighed);
@@ -161,7 +160,14 @@ export class Session implements Disposable {
     dataset: Dataset,
     statistics?: DomainStatistics,
   ): Promise<Session> {
-    return new Session(device, config, dataset, statistics ?? (await statisticsOf(dataset, config.normalise)));
+    const measured = statistics ?? (await statisticsOf(dataset, config.normalise));
+    const model = buildModel(device, config, dataset.classes.length, dataset.bands);
+    try {
+      return new Session(device, config, dataset, measured, model);
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
   }
 
   /** One update of everything. @throws DataError where a tile cannot be used; DeviceError. */

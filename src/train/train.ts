@@ -23,8 +23,8 @@ export interface TrainOptions {
    * bits as if it had never stopped.
    */
   readonly folder?: string;
-  /** Before the first step of this process: the configuration is accepted and the folder is ours. */
-  readonly onStart?: (config: TrainConfig) => Promise<void>;
+  /** Before the first step of this process: the configuration is accepted and the folder is ours. `step`: those taken. */
+  readonly onStart?: (step: number) => Promise<void>;
   readonly onStep?: (record: StepRecord) => void;
   /** `isBest`: by what `select` says, so far. */
   readonly onEvaluation?: (record: EvaluationRecord, isBest: boolean) => void;
@@ -82,7 +82,7 @@ async function trainIn(folder: RunFolder | null, config: TrainConfig, options: T
       ? await resumeRun(file, device, config, dataset)
       : { session: await Session.start(device, config, dataset), memory: EMPTY_MEMORY };
   try {
-    await options.onStart?.(config);
+    await options.onStart?.(session.step);
     await folder?.begin(session.step);
     const { history } = await run(folder, session, before, options);
     session.asEvaluated(); // for good

@@ -90,6 +90,7 @@ describe("lacuna train CONFIG", () => {
 
     const again = await lacuna("train", join(out, "config.yaml"));
     expect([again.code, again.stderr]).toEqual([0, ""]);
+    expect(readFileSync(join(out, "config.yaml"), "utf8")).toBe(written);
     expect(readdirSync(out).filter((name) => name.startsWith("events."))).toHaveLength(1); // nothing was left to do
     const moved = join(root, "copy");
     expect((await lacuna("train", join(out, "config.yaml"), "--out", moved)).code).toBe(0);
