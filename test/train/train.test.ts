@@ -125,7 +125,8 @@ describe("a run folder", () => {
     selfTraining: { decay: 0.5, threshold: 0.3, warmUp: 1 },
     ema: 0.9,
     adaBN: true,
-    evaluateEvery: 3,
+    steps: 3,
+    evaluateEvery: 2,
     checkpointEvery: 2,
     select: "snd",
     schedule: { kind: "poly", warmUp: 2 },
@@ -144,7 +145,7 @@ describe("a run folder", () => {
       });
       expect(whole.finished).toBe(true);
       whole[Symbol.dispose]();
-      expect(evaluations.map((e) => e.step)).toEqual([3]);
+      expect(evaluations.map((e) => e.step)).toEqual([2]);
 
       const stop = new AbortController();
       const half = await train(config, {
@@ -153,14 +154,14 @@ describe("a run folder", () => {
         folder: parted,
         signal: stop.signal,
         onStep: ({ step }) => {
-          if (step === 2) stop.abort();
+          if (step === 1) stop.abort();
         },
       });
-      expect([half.finished, half.step]).toEqual([false, 2]);
+      expect([half.finished, half.step]).toEqual([false, 1]);
       half[Symbol.dispose]();
       const steps: number[] = [];
       const rest = await train(config, { device, dataset, folder: parted, onStep: (r) => steps.push(r.step) });
-      expect([rest.finished, steps]).toEqual([true, [3, 4]]);
+      expect([rest.finished, steps]).toEqual([true, [2, 3]]);
       rest[Symbol.dispose]();
 
       for (const path of [straight, parted]) {
@@ -168,13 +169,12 @@ describe("a run folder", () => {
         expect(kept.map((line) => `${JSON.parse(line).kind} ${JSON.parse(line).step}`)).toEqual([
           "step 1",
           "step 2",
+          "evaluation 2",
           "step 3",
-          "evaluation 3",
-          "step 4",
         ]);
       }
       const [best, other] = [await readSafetensors(join(straight, BEST)), await readSafetensors(join(parted, BEST))];
-      expect(JSON.parse(best.metadata.get("lacuna.run")!)).toMatchObject({ step: 3, history: { best: { step: 3 } } });
+      expect(JSON.parse(best.metadata.get("lacuna.run")!)).toMatchObject({ step: 2, history: { best: { step: 2 } } });
       expect([...best.tensors.keys()].some((name) => /^(optimiser|discriminator|teacher)/.test(name))).toBe(false);
       for (const [name, { data }] of best.tensors) expect(other.tensors.get(name)!.data).toEqual(data);
 
