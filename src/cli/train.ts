@@ -3,7 +3,7 @@ import { FolderDataset } from "../data/folder.js";
 import { type Device, open } from "../device.js";
 import { ConfigError } from "../errors.js";
 import { backbones } from "../models/index.js";
-import { DEFAULT_CONFIG, modes, type PartialConfig, resolveConfig } from "../train/config.js";
+import { CHOICES, DEFAULT_CONFIG, modes, type PartialConfig, resolveConfig } from "../train/config.js";
 import { type Command, parseArguments, required, UsageError, wholeNumber } from "./command.js";
 import { applySetting, mergeConfig, readConfigFile, type Surroundings } from "./config_file.js";
 import { deviceName } from "./device_option.js";
@@ -45,6 +45,11 @@ The output folder holds
   events.out.tfevents.*     the same for TensorBoard (tensorboard --logdir OUT)
   report.html, report.json  scores, curves and samples, in the end
   run.lock                  while a process trains here
+
+Entries that take one of a few values:
+${Object.entries(CHOICES)
+  .map(([path, values]) => `  ${path.padEnd(20)} ${values.join(", ")}`)
+  .join("\n")}
 
 Entries and their defaults:
 ${indent(JSON.stringify(DEFAULT_CONFIG, null, 2))}`,

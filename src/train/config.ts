@@ -180,7 +180,8 @@ type DeepPartial<T> = T extends readonly unknown[]
     ? { readonly [K in keyof T]?: DeepPartial<T[K]> }
     : T;
 
-const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
+/** Entries that take one of a few values, dotted. */
+export const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
   mode: modes,
   select: selections,
   normalise: ["imagenet", "source", "domain"],
