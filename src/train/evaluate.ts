@@ -22,7 +22,7 @@ export interface PredictOptions {
 export const roundUp = (size: number): number => Math.ceil(size / MULTIPLE) * MULTIPLE;
 
 /** Tiles of a split in batches of one padded size. */
-async function* batches(tiles: TileSource, size: number): AsyncGenerator<Tile[]> {
+export async function* batches(tiles: TileSource, size: number): AsyncGenerator<Tile[]> {
   let batch: Tile[] = [];
   const sameSize = (a: Tile, b: Tile) =>
     roundUp(a.height) === roundUp(b.height) && roundUp(a.width) === roundUp(b.width);
@@ -38,7 +38,7 @@ async function* batches(tiles: TileSource, size: number): AsyncGenerator<Tile[]>
 }
 
 /** Images [n, h, w, bands] of tiles of one padded size. */
-function upload(model: DeepLabV3Plus, tiles: readonly Tile[], statistics: ChannelStatistics): Tensor {
+export function upload(model: DeepLabV3Plus, tiles: readonly Tile[], statistics: ChannelStatistics): Tensor {
   const [height, width] = [roundUp(tiles[0]!.height), roundUp(tiles[0]!.width)];
   const data = new Float32Array(tiles.length * height * width * model.inChannels);
   tiles.forEach((tile, slot) => {
