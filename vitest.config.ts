@@ -10,6 +10,7 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 120_000,
     pool: "forks",
+    execArgv: ["--import", new URL("./test/typescript_threads.mjs", import.meta.url).href],
     fileParallelism: true,
     maxWorkers: 2,
   },

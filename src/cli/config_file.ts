@@ -21,6 +21,7 @@ const entries = {
   batch: optional({ source: number, target: number }),
   jointBatch: v.boolean(),
   normalise: text,
+  sampling: text,
   augment: optional({
     flip: v.boolean(),
     rotate90: v.boolean(),

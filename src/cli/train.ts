@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { FolderDataset } from "../data/folder.js";
 import { type Device, open } from "../device.js";
@@ -34,6 +35,7 @@ finishes the step and saves; typed twice, it stops at once.
   --seeds A,B,…     a run for each, in OUT/seed-A, OUT/seed-B, …; seeds.json and seeds.md hold mean and deviation
   --classes A,B,…   names in index order, where the folder has no dataset.json
   --device NAME     cuda, webgpu, cpu or reference (default: the first that opens)
+  --workers N       threads that decode tiles and cut crops (default: half the cores, 4 at most); 0: none but the main one
   --set KEY=VALUE   any entry, such as optim.lr=0.005; may be repeated
 Precedence: --set, then the other options, then CONFIG, then the defaults.
 
@@ -67,6 +69,7 @@ ${indent(JSON.stringify(DEFAULT_CONFIG, null, 2))}`,
       seeds: { type: "string" },
       classes: { type: "string" },
       device: { type: "string" },
+      workers: { type: "string", default: String(Math.min(4, Math.floor(availableParallelism() / 2))) },
       set: { type: "string", multiple: true, default: [] },
     });
     const [file, ...more] = positionals;
@@ -103,7 +106,8 @@ ${indent(JSON.stringify(DEFAULT_CONFIG, null, 2))}`,
       ...(name !== undefined && { device: name }),
     };
     const command = `lacuna train ${args.map(quoted).join(" ")}`;
-    const runs = { device, dataset, progress, interrupt, surroundings, command };
+    const workers = wholeNumber("workers", options.workers, 0, 256);
+    const runs = { device, dataset, workers, progress, interrupt, surroundings, command };
     return seeds ? await trainSeeds(runs, config, out, seeds) : await trainOnce(runs, config, out);
   },
 };

@@ -18,6 +18,8 @@ import { formatTime, type Progress } from "./progress.js";
 export interface Runs {
   readonly device: Device;
   readonly dataset: Dataset;
+  /** Threads that make crops. */
+  readonly workers: number;
   readonly progress: Progress;
   readonly interrupt: Interrupt;
   /** Put into config.yaml beside the configuration and the run's own `out`. */
@@ -91,7 +93,7 @@ export async function trainSeeds(
 
 /** Trains with everything that is to be seen of it, and config.yaml in the folder before the first step. */
 function trainLogged(
-  { device, dataset, progress, interrupt, surroundings, command }: Runs,
+  { device, dataset, workers, progress, interrupt, surroundings, command }: Runs,
   config: TrainConfig,
   folder: string,
   label: string,
@@ -103,6 +105,7 @@ function trainLogged(
   return train(config, {
     device,
     dataset,
+    workers,
     folder,
     signal,
     async onStart(step) {

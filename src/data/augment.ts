@@ -50,6 +50,7 @@ export interface CropTarget {
  * bilinearly, the label takes the nearest pixel of the same place. Where the scaled tile is smaller than the crop, the
  * rest is the mean colour (0 after normalisation) and the ignore index; so are pixels that were not measured. The number
  * of values drawn from `generator` never depends on the options, so that a change of one leaves the other draws as they were.
+ * @param show A pixel of the tile that the crop must hold; else it may come from anywhere.
  */
 export function cropInto(
   tile: Tile,
@@ -59,8 +60,9 @@ export function cropInto(
   ignoreIndex: number,
   generator: Generator,
   { images, labels, slot }: CropTarget,
+  show: { readonly row: number; readonly column: number } | null = null,
 ): void {
-  const draw = drawFrom(tile, crop, options, generator);
+  const draw = drawFrom(tile, crop, options, generator, show);
   const rows = along(draw.top, draw.height, tile.height, crop);
   const columns = along(draw.left, draw.width, tile.width, crop);
   const [vRow, uRow] = upright(draw, crop);
@@ -121,7 +123,13 @@ function upright({ turns, mirrorX, mirrorY }: Draw, crop: number): [Affine, Affi
   return [mirrorY ? opposite(v) : v, mirrorX ? opposite(u) : u];
 }
 
-function drawFrom(tile: Tile, crop: number, options: AugmentOptions, generator: Generator): Draw {
+function drawFrom(
+  tile: Tile,
+  crop: number,
+  options: AugmentOptions,
+  generator: Generator,
+  show: { readonly row: number; readonly column: number } | null,
+): Draw {
   const u = generator.uniform(9);
   const [low, high] = options.scale;
   const factor = low + u[0]! * (high - low);
@@ -129,12 +137,19 @@ function drawFrom(tile: Tile, crop: number, options: AugmentOptions, generator: 
   const width = Math.max(1, Math.round(tile.width * factor));
   // Anywhere inside where the tile is larger than the crop; anywhere that shows all of it where it is smaller.
   const place = (size: number, at: number) => Math.sign(size - crop) * Math.floor(at * (Math.abs(size - crop) + 1));
+  /** As `place`, but from those that hold the pixel at `at` of `given` unscaled ones. */
+  const around = (size: number, given: number, at: number, chance: number) => {
+    if (size <= crop) return place(size, chance);
+    const scaled = Math.min(size - 1, Math.floor(((at + 0.5) * size) / given));
+    const [first, last] = [Math.max(0, scaled - crop + 1), Math.min(size - crop, scaled)];
+    return first + Math.floor(chance * (last - first + 1));
+  };
   const change = (strength: number, at: number) => 1 + strength * (2 * at - 1);
   return {
     height,
     width,
-    top: place(height, u[1]!),
-    left: place(width, u[2]!),
+    top: show ? around(height, tile.height, show.row, u[1]!) : place(height, u[1]!),
+    left: show ? around(width, tile.width, show.column, u[2]!) : place(width, u[2]!),
     mirrorX: options.flip && u[3]! < 0.5,
     mirrorY: options.flip && u[4]! < 0.5,
     turns: options.rotate90 ? Math.floor(u[5]! * 4) : 0,

@@ -1,3 +1,5 @@
+import type { DatasetOrigin } from "./origin.js";
+
 /** The labelled domain that training sees in full, and the one it adapts to. */
 export type Domain = "source" | "target";
 export type Split = "train" | "val";
@@ -51,6 +53,8 @@ export interface Dataset {
   readonly type: TileType;
   /** How the set was prepared, for reports (`potsdam-isprs-irrg-eroded-…`); null or missing where nobody says. */
   readonly protocol?: string | null;
+  /** How threads can open it, too; missing where they cannot. */
+  readonly origin?: DatasetOrigin;
   /** Label value of pixels that count nowhere. */
   readonly ignoreIndex: number;
   /** Does the split exist? */

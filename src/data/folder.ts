@@ -3,6 +3,7 @@ import { basename, extname, join } from "node:path";
 import { DataError } from "../errors.js";
 import { type Dataset, type Domain, type Split, type Tile, type TileSource, type TileType, typeOf } from "./dataset.js";
 import { readImage, readLabel, requireImage, tileBands, tileType, withRaster } from "./image.js";
+import type { DatasetOrigin } from "./origin.js";
 
 const EXTENSIONS = new Set([".png", ".jpg", ".jpeg", ".tif", ".tiff"]);
 const MAX_DESCRIPTION_BYTES = 2 ** 20;
@@ -22,6 +23,8 @@ interface Pair {
 
 /** Tiles in folders `{source,target}/{train,val}/{images,labels}`; an image and its label share a stem. */
 export class FolderDataset implements Dataset {
+  readonly origin: DatasetOrigin;
+
   private constructor(
     readonly name: string,
     readonly classes: readonly string[],
@@ -31,7 +34,9 @@ export class FolderDataset implements Dataset {
     readonly protocol: string | null,
     private readonly splits: ReadonlyMap<string, readonly Pair[]>,
     private readonly root: string,
-  ) {}
+  ) {
+    this.origin = { kind: "folder", root, options: { classes, ignoreIndex } };
+  }
 
   /**
    * Lists a data set, pairing images with labels. `target/train/labels` is not even looked at. `dataset.json` (`classes`,

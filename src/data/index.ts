@@ -10,7 +10,8 @@ export {
   type TileType,
 } from "./dataset.js";
 export { FolderDataset, type FolderOptions } from "./folder.js";
-export { type Batch, BatchLoader, type LoaderOptions } from "./loader.js";
+export { type Batch, BatchLoader, type LoaderOptions, type SampleMaker } from "./loader.js";
+export { LoaderPool } from "./loader_pool.js";
 export {
   type ChannelStatistics,
   type DomainStatistics,
@@ -21,4 +22,5 @@ export {
 } from "./normalise.js";
 export { encodePNG } from "./png.js";
 export { type ProceduralOptions, proceduralDataset } from "./procedural.js";
+export { type ClassTable, classTable, type Sampling, samplings } from "./sampling.js";
 export { twoCities } from "./two_cities.js";

@@ -1,17 +1,12 @@
 import { ArgumentError } from "../errors.js";
 import type { Generator } from "../random.js";
-import { type AugmentOptions, cropInto } from "./augment.js";
 import type { TileSource } from "./dataset.js";
-import type { ChannelStatistics } from "./normalise.js";
+import { makeSample, type Sample, type SampleOptions } from "./sample.js";
+import { type Choice, type ClassTable, choose } from "./sampling.js";
 
-export interface LoaderOptions {
+export interface LoaderOptions extends SampleOptions {
   /** Crops in a batch. */
   readonly batch: number;
-  /** Height and width of a crop, pixels. */
-  readonly crop: number;
-  readonly augment: AugmentOptions;
-  readonly statistics: ChannelStatistics;
-  readonly ignoreIndex: number;
 }
 
 /** A batch in host memory. */
@@ -20,21 +15,36 @@ export interface Batch {
   readonly labels: Uint32Array; // [batch, crop, crop]; the ignore index throughout where there are no labels
 }
 
+/** Makes crops somewhere else: a pool of threads. */
+export interface SampleMaker {
+  /** Crop number `n`, of the tile that was chosen. */
+  make(n: number, choice: Choice): Promise<Sample>;
+}
+
 /**
- * Endless batches of augmented crops. Every epoch is a new permutation of the tiles, and a batch may span two epochs. Each sample's
- * chance is a stream of its own, named by its number: the position (samples handed out) is therefore the whole state, and
- * the n-th batch is the same however one got there.
+ * Endless batches of augmented crops. Every epoch is a new permutation of the tiles, and a batch may span two epochs;
+ * with a class table tiles are drawn by class instead. Each sample's chance is a stream of its own, named by its number:
+ * the position (samples handed out) is therefore the whole state, and the n-th batch is the same however one got there,
+ * and whoever made it. The next batch is made while the caller works on this one.
  */
 export class BatchLoader {
   #drawn = 0;
   #epoch = -1;
   #order: number[] = [];
+  /** The batch from this position on, in the making. */
+  #ahead: { readonly from: number; readonly batch: Promise<Batch> } | null = null;
 
-  /** @param generator only forked, never drawn from. */
+  /**
+   * @param generator only forked, never drawn from.
+   * @param table Choose tiles by class; null: every one once an epoch.
+   * @param maker Default: this thread, whenever it waits for something else.
+   */
   constructor(
     readonly source: TileSource,
     readonly options: LoaderOptions,
     private readonly generator: Generator,
+    private readonly table: ClassTable | null = null,
+    private readonly maker: SampleMaker | null = null,
   ) {
     const { batch, crop } = options;
     if (!Number.isInteger(batch) || batch < 1)
@@ -52,29 +62,50 @@ export class BatchLoader {
     this.#drawn = samples;
   }
 
-  /** Index of the tile that sample number `n` comes from. */
-  indexOf(n: number): number {
+  /** Where sample number `n` comes from. */
+  choiceOf(n: number): Choice {
+    if (this.table) return choose(this.table, this.generator.fork(`choice ${n}`));
     const epoch = Math.floor(n / this.source.length);
     if (epoch !== this.#epoch) {
       this.#epoch = epoch;
       this.#order = [...Array(this.source.length).keys()];
       this.generator.fork(`epoch ${epoch}`).shuffle(this.#order);
     }
-    return this.#order[n % this.source.length]!;
+    return { tile: this.#order[n % this.source.length]!, shows: null };
   }
 
   /** @throws DataError where a tile cannot be used. The position moves on only when the whole batch is there. */
   async next(): Promise<Batch> {
-    const { batch, crop, augment, statistics, ignoreIndex } = this.options;
+    const from = this.#drawn;
+    const ahead = this.#ahead?.from === from ? this.#ahead.batch : this.#make(from);
+    this.#ahead = null;
+    const batch = await ahead;
+    this.#drawn = from + this.options.batch;
+    const next = this.#make(this.#drawn);
+    next.catch(() => {}); // thrown where it is awaited, if it ever is
+    this.#ahead = { from: this.#drawn, batch: next };
+    return batch;
+  }
+
+  async #make(from: number): Promise<Batch> {
+    const { batch, crop, statistics } = this.options;
     const images = new Float32Array(batch * crop * crop * statistics.mean.length);
     const labels = new Uint32Array(batch * crop * crop);
-    for (let slot = 0; slot < batch; slot++) {
-      const n = this.#drawn + slot;
-      const tile = await this.source.read(this.indexOf(n));
-      const chance = this.generator.fork(`sample ${n}`);
-      cropInto(tile, crop, augment, statistics, ignoreIndex, chance, { images, labels, slot });
+    const put = (sample: Sample, slot: number) => {
+      images.set(sample.images, slot * sample.images.length);
+      labels.set(sample.labels, slot * sample.labels.length);
+    };
+    const { maker } = this;
+    if (maker) {
+      const made = Array.from({ length: batch }, (_, slot) => maker.make(from + slot, this.choiceOf(from + slot)));
+      (await Promise.all(made)).forEach(put);
+      return { images, labels };
     }
-    this.#drawn += batch;
+    for (let slot = 0; slot < batch; slot++) {
+      await new Promise(setImmediate); // when the thread waits: what the caller does with the last batch goes first
+      const n = from + slot;
+      put(await makeSample(this.source, this.choiceOf(n), this.options, this.generator.fork(`sample ${n}`)), slot);
+    }
     return { images, labels };
   }
 }

@@ -12,8 +12,10 @@ export interface ProceduralOptions {
 }
 
 /** A finite set of tiles of the two procedural cities. `target/train` has no labels, as everywhere. */
-export function proceduralDataset({ size, train, val, seed }: ProceduralOptions): Dataset {
+export function proceduralDataset(options: ProceduralOptions): Dataset {
+  const { size, train, val, seed } = options;
   return {
+    origin: { kind: "procedural", options },
     name: "two-cities",
     classes: twoCities.classes,
     bands: 3,

@@ -147,6 +147,7 @@ export async function resumeRun(
   device: Device,
   config: TrainConfig,
   dataset: Dataset,
+  workers = 0,
 ): Promise<{ session: Session; memory: Memory }> {
   const state = await readRunState(file);
   // How often it is saved changes nothing in what is computed.
@@ -161,7 +162,7 @@ export async function resumeRun(
   if (was !== is) throw new CheckpointError(file, `is a run on the classes ${was}, not ${is}`);
   const [had, has] = [`${state.bands} bands, ${state.type}`, `${dataset.bands} bands, ${dataset.type}`];
   if (had !== has) throw new CheckpointError(file, `is a run on images of ${had}, not ${has}`);
-  const session = await Session.start(device, config, dataset, state.statistics);
+  const session = await Session.start(device, config, dataset, state.statistics, workers);
   try {
     await loadTensors(file, tensorsOf(session, state.adapted, "run"));
     session.optimiser.load({ tensors: session.optimiser.state().tensors, step: state.optimiserSteps });

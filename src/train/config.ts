@@ -1,5 +1,6 @@
 import type { AugmentOptions } from "../data/augment.js";
 import type { Normalisation } from "../data/normalise.js";
+import { type Sampling, samplings } from "../data/sampling.js";
 import { ConfigError } from "../errors.js";
 import {
   type Backbone,
@@ -37,6 +38,8 @@ export interface TrainConfig {
    */
   readonly jointBatch: boolean;
   readonly normalise: Normalisation;
+  /** Of crops of the source: every tile alike, or by class. */
+  readonly sampling: Sampling;
   readonly augment: AugmentOptions;
   readonly model: {
     readonly backbone: Backbone;
@@ -130,6 +133,7 @@ export const DEFAULT_CONFIG: TrainConfig = {
   batch: { source: 8, target: 8 },
   jointBatch: false,
   normalise: "domain",
+  sampling: "uniform",
   augment: { flip: true, rotate90: true, scale: [0.75, 1.5], brightness: 0.2, contrast: 0.2, saturation: 0.2 },
   model: {
     backbone: "resnet18",
@@ -185,6 +189,7 @@ export const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
   mode: modes,
   select: selections,
   normalise: ["imagenet", "source", "domain"],
+  sampling: samplings,
   "model.backbone": backbones,
   "model.variant": deepLabVariants,
   "model.outputStride": [8, 16],

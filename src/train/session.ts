@@ -2,7 +2,9 @@ import { differentiate } from "../autograd.js";
 import { type CapturedStep, capture } from "../capture.js";
 import { cached, type Dataset, type Domain } from "../data/dataset.js";
 import { BatchLoader } from "../data/loader.js";
+import { type LoaderPlan, LoaderPool } from "../data/loader_pool.js";
 import { type DomainStatistics, statisticsOf } from "../data/normalise.js";
+import { type ClassTable, classTable } from "../data/sampling.js";
 import type { Device } from "../device.js";
 import { ConfigError } from "../errors.js";
 import { binaryCrossEntropy, crossEntropy, tversky } from "../losses.js";
@@ -88,6 +90,7 @@ export class Session implements Disposable {
   #lrScale = 1;
   #warm = false;
   #captured: CapturedStep<Tensor> | null = null;
+  readonly #pool: LoaderPool | null;
 
   private constructor(
     readonly device: Device,
@@ -95,6 +98,8 @@ export class Session implements Disposable {
     readonly dataset: Dataset,
     readonly statistics: DomainStatistics,
     readonly model: DeepLabV3Plus,
+    table: ClassTable | null,
+    workers: number,
   ) {
     const { mode } = config;
     const all: readonly LossName[] = [
@@ -129,29 +134,34 @@ export class Session implements Disposable {
     this.adapted = config.adaBN ? new AdaptedStatistics(this.model) : null;
     this.#norms = withoutScope(() => (this.discriminator ? [0, 0, 0, 0].map(() => Tensor.zeros(device, [1])) : []));
     this.#schedule = buildSchedule(config);
-    const loader = (domain: Domain, augment = config.augment) =>
-      new BatchLoader(
-        cached(dataset.split(domain, "train")),
-        {
-          batch: config.batch[domain],
-          crop: config.crop,
-          augment,
-          statistics: statistics[domain],
-          ignoreIndex: dataset.ignoreIndex,
-        },
-        chance.fork(`${domain} tiles`),
-      );
-    this.source = loader("source");
-    this.target = this.discriminator || this.teacher ? loader("target") : null;
     const { brightness, contrast, saturation } = config.augment;
     const recolours = brightness > 0 || contrast > 0 || saturation > 0;
     // Strengths of zero leave every other draw as it is: the crops are those of the target.
     const uncoloured = { ...config.augment, brightness: 0, contrast: 0, saturation: 0 };
-    this.plain = this.teacher && recolours ? loader("target", uncoloured) : null;
+    const plans: LoaderPlan[] = [];
+    const plan = (domain: Domain, augment = config.augment): number => {
+      const options = { crop: config.crop, augment, statistics: statistics[domain], ignoreIndex: dataset.ignoreIndex };
+      return plans.push({ domain, options, seed: chance.fork(`${domain} tiles`).seed }) - 1;
+    };
+    const source = plan("source");
+    const target = this.discriminator || this.teacher ? plan("target") : null;
+    const plain = this.teacher && recolours ? plan("target", uncoloured) : null;
+    this.#pool = workers > 0 && dataset.origin ? new LoaderPool(dataset.origin, plans, workers) : null;
+    const loader = (index: number, byClass: ClassTable | null = null) => {
+      const { domain, options, seed } = plans[index]!;
+      const tiles = dataset.split(domain, "train");
+      const all = { batch: config.batch[domain], ...options };
+      const maker = this.#pool?.maker(index) ?? null;
+      return new BatchLoader(maker ? tiles : cached(tiles), all, new Generator(seed), byClass, maker);
+    };
+    this.source = loader(source, table);
+    this.target = target === null ? null : loader(target);
+    this.plain = plain === null ? null : loader(plain);
   }
 
   /**
    * @param statistics of a checkpoint; else they are measured.
+   * @param workers Threads that make crops; 0: this one. What is computed does not depend on it.
    * @throws ConfigError, ArgumentError for a configuration that this data set or the model cannot take; DataError.
    */
   static async start(
@@ -159,11 +169,15 @@ export class Session implements Disposable {
     config: TrainConfig,
     dataset: Dataset,
     statistics?: DomainStatistics,
+    workers = 0,
   ): Promise<Session> {
     const measured = statistics ?? (await statisticsOf(dataset, config.normalise));
+    const { sampling } = config;
+    const tiles = dataset.split("source", "train");
+    const table = sampling === "uniform" ? null : await classTable(tiles, dataset.classes.length, sampling);
     const model = buildModel(device, config, dataset.classes.length, dataset.bands);
     try {
-      return new Session(device, config, dataset, measured, model);
+      return new Session(device, config, dataset, measured, model, table, workers);
     } catch (error) {
       model.dispose();
       throw error;
@@ -330,6 +344,7 @@ export class Session implements Disposable {
   }
 
   dispose(): void {
+    this.#pool?.dispose();
     this.#captured?.dispose();
     dispose(this.#inputs, this.#norms);
     this.adapted?.dispose();

@@ -23,6 +23,8 @@ export interface TrainOptions {
    * bits as if it had never stopped.
    */
   readonly folder?: string;
+  /** Threads that decode tiles and cut crops; default 0: this one. What is computed does not depend on it. */
+  readonly workers?: number;
   /** Before the first step of this process: the configuration is accepted and the folder is ours. `step`: those taken. */
   readonly onStart?: (step: number) => Promise<void>;
   readonly onStep?: (record: StepRecord) => void;
@@ -75,12 +77,12 @@ export async function train(config: PartialConfig, options: TrainOptions): Promi
 }
 
 async function trainIn(folder: RunFolder | null, config: TrainConfig, options: TrainOptions): Promise<TrainResult> {
-  const { device, dataset } = options;
+  const { device, dataset, workers } = options;
   const file = folder && join(folder.path, CHECKPOINT);
   const { session, memory: before } =
     file !== null && (await exists(file))
-      ? await resumeRun(file, device, config, dataset)
-      : { session: await Session.start(device, config, dataset), memory: EMPTY_MEMORY };
+      ? await resumeRun(file, device, config, dataset, workers)
+      : { session: await Session.start(device, config, dataset, undefined, workers), memory: EMPTY_MEMORY };
   try {
     await options.onStart?.(session.step);
     await folder?.begin(session.step);
