@@ -48,8 +48,9 @@ Writes DIR/STEM.png of 8-bit class indices for every PNG, JPEG or TIFF image, in
     using _ = foldBatchNorms(trained.model);
     for (const [stem, image] of names) {
       if (interrupt.code !== null) return interrupt.code;
-      const { height, width, data } = await readImage(image);
-      const tile = { name: stem, height, width, image: data, label: null };
+      const read = await readImage(image);
+      const { height, width } = read;
+      const tile = { name: stem, ...read, label: null };
       const [classes] = await predict(trained.model, [tile], trained.run.statistics[domain]);
       await writeAtomic(join(out, `${stem}.png`), encodePNG(classes!, height, width));
     }

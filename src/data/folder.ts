@@ -1,8 +1,8 @@
 import { lstat, readdir, readFile, stat } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { DataError } from "../errors.js";
-import type { Dataset, Domain, Split, Tile, TileSource } from "./dataset.js";
-import { readImage, readLabel } from "./image.js";
+import { type Dataset, type Domain, type Split, type Tile, type TileSource, type TileType, typeOf } from "./dataset.js";
+import { readImage, readLabel, requireImage, tileBands, tileType, withRaster } from "./image.js";
 
 const EXTENSIONS = new Set([".png", ".jpg", ".jpeg", ".tif", ".tiff"]);
 const MAX_DESCRIPTION_BYTES = 2 ** 20;
@@ -26,6 +26,8 @@ export class FolderDataset implements Dataset {
     readonly name: string,
     readonly classes: readonly string[],
     readonly ignoreIndex: number,
+    readonly bands: number,
+    readonly type: TileType,
     private readonly splits: ReadonlyMap<string, readonly Pair[]>,
     private readonly root: string,
   ) {}
@@ -57,7 +59,12 @@ export class FolderDataset implements Dataset {
     }
     if (splits.size === 0)
       throw new DataError(root, "holds none of source/train, source/val, target/train, target/val");
-    return new FolderDataset(basename(root), classes, ignoreIndex, splits, root);
+    const [[first]] = [...splits.values()] as [readonly [Pair]]; // no split is empty
+    const { bands, type } = await withRaster(first.image, async ({ info }) => {
+      requireImage(info);
+      return { bands: tileBands(info), type: tileType(info.type) };
+    });
+    return new FolderDataset(basename(root), classes, ignoreIndex, bands, type, splits, root);
   }
 
   has(domain: Domain, split: Split): boolean {
@@ -79,14 +86,20 @@ export class FolderDataset implements Dataset {
     };
   }
 
-  async #read(split: string, { stem, image, label }: Pair): Promise<Tile> {
-    const { height, width, data } = await readImage(image);
-    const indices = label === null ? null : await readLabel(label, this.classes.length, this.ignoreIndex);
-    if (indices && (indices.height !== height || indices.width !== width)) {
-      const [is, wanted] = [`${indices.height} x ${indices.width}`, `${height} x ${width}`];
-      throw new DataError(label!, `the label is ${is} pixels high and wide, its image ${wanted}`);
+  async #read(split: string, pair: Pair): Promise<Tile> {
+    const tile = await readImage(pair.image);
+    const { height, width, bands, valid } = tile;
+    const [is, wanted] = [`${bands} bands, ${typeOf(tile.image)}`, `${this.bands} bands, ${this.type}`];
+    if (is !== wanted) throw new DataError(pair.image, `has ${is}, the first image of ${this.name} ${wanted}`);
+    const name = `${split}/${pair.stem}`;
+    if (pair.label === null) return { name, ...tile, label: null };
+    const { data: label, ...size } = await readLabel(pair.label, this.classes.length, this.ignoreIndex);
+    if (size.height !== height || size.width !== width) {
+      const [has, should] = [`${size.height} x ${size.width}`, `${height} x ${width}`];
+      throw new DataError(pair.label, `the label is ${has} pixels high and wide, its image ${should}`);
     }
-    return { name: `${split}/${stem}`, height, width, image: data, label: indices?.data ?? null };
+    for (let p = 0; valid && p < label.length; p++) if (valid[p] === 0) label[p] = this.ignoreIndex;
+    return { name, ...tile, label };
   }
 }
 

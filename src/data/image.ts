@@ -1,152 +1,120 @@
-import { constants } from "node:fs";
-import { lstat, open } from "node:fs/promises";
-import type { Metadata, Sharp, SharpOptions } from "sharp";
 import { DataError } from "../errors.js";
+import type { TileSamples, TileType } from "./dataset.js";
+import { openRaster } from "./raster/open.js";
+import { type Raster, type RasterInfo, type Samples, type SampleType, validityOf } from "./raster/raster.js";
 
-/** Larger tiles are refused before they are decoded: a 746 kB PNG can claim 16,000 x 16,000 pixels. */
+/** Tiles are read whole: larger images are for `lacuna data prepare` to cut up, and for `lacuna predict`. */
 const MAX_PIXELS = 64 * 2 ** 20;
-/** Compressed bytes of one tile. */
-const MAX_FILE_BYTES = 256 * 2 ** 20;
 
-type Format = "png" | "jpeg" | "tiff";
-
-export interface Pixels {
+/** An image as training and evaluation take it: alpha has become validity. */
+export interface ImageTile {
   readonly height: number;
   readonly width: number;
-  readonly data: Uint8Array; // [height, width, channels]
+  readonly bands: number;
+  readonly image: TileSamples; // [height, width, bands]
+  /** 0 where nothing was measured; null where everything was. */
+  readonly valid: Uint8Array | null; // [height, width]
 }
 
-type Decoder = (input: Uint8Array, options: SharpOptions) => Sharp;
-let decoder: Promise<Decoder> | undefined;
+/** What a tile of this raster has: its bands but alpha, and their type. */
+export const tileBands = ({ bands, alphaBand }: RasterInfo): number => bands - (alphaBand === null ? 0 : 1);
+export const tileType = (type: SampleType): TileType => (type === "u8" || type === "u16" ? type : "f32");
 
-/** `sharp` is an optional peer: only those who read image files need it. */
-async function loadDecoder(file: string): Promise<Decoder> {
-  decoder ??= import("sharp").then((module) => module.default);
+/** Opens an image, hands it to `use`, and closes it. */
+export async function withRaster<T>(file: string, use: (raster: Raster) => Promise<T>): Promise<T> {
+  const raster = await openRaster(file);
   try {
-    return await decoder;
-  } catch (cause) {
-    decoder = undefined;
-    throw new DataError(file, "reading images needs the package sharp: npm install sharp", { cause });
+    return await use(raster);
+  } finally {
+    await raster.close();
   }
 }
 
 /**
- * Decodes an image tile to 8-bit RGB as stored: EXIF rotation is not applied, as labels carry none. Grey becomes three equal
- * channels, palettes their colours, alpha is dropped.
- * @throws DataError where the file is not a regular PNG, JPEG or TIFF file, is damaged, larger than 64 megapixels, 16-bit, float, CMYK or multi-band.
+ * Samples of a window as a tile holds them: alpha and no-data become `valid`, types other than 8 and 16 bits unsigned
+ * become f32, and what was not measured is 0.
  */
-export async function readImage(file: string): Promise<Pixels> {
-  const bytes = await readRegularFile(file);
-  formatOf(file, bytes);
-  const { image, meta } = await inspect(file, bytes);
-  const colours = meta.channels - (meta.hasAlpha ? 1 : 0);
-  if (meta.depth !== "uchar" || (meta.bitsPerSample ?? 8) > 8) {
-    throw new DataError(file, `images must have 8 bits a channel, this one has ${meta.depth}`);
+export function toTile(info: RasterInfo, samples: Samples, height: number, width: number): ImageTile {
+  const bands = tileBands(info);
+  const valid = validityOf(info, samples);
+  const pixels = height * width;
+  const types = { u8: Uint8Array, u16: Uint16Array, f32: Float32Array } as const;
+  const type = tileType(info.type);
+  if (info.alphaBand === null && !valid && samples instanceof types[type]) {
+    return { height, width, bands, image: samples, valid };
   }
-  if (meta.space === "cmyk" || (colours !== 1 && colours !== 3)) {
-    throw new DataError(file, `images must be RGB or grey, this one is ${meta.space} with ${meta.channels} channels`);
+  const image = new types[type](pixels * bands);
+  for (let p = 0, to = 0; p < pixels; p++) {
+    if (valid && valid[p] === 0) {
+      to += bands;
+      continue;
+    }
+    for (let b = 0; b < info.bands; b++) if (b !== info.alphaBand) image[to++] = samples[p * info.bands + b]!;
   }
-  const { data, height, width } = await decode(file, image.removeAlpha().toColourspace("srgb"), 3, meta);
-  return { data, height, width };
+  return { height, width, bands, image, valid };
 }
 
 /**
- * Decodes a label tile: one 8-bit channel whose values are class indices below `classes`, or `ignoreIndex`.
- * @throws DataError as `readImage`, and where the file is a JPEG, a palette or colour image, or holds another value.
+ * Reads a whole image tile.
+ * @throws DataError where it cannot be read exactly (see `openRaster`), is a palette image or larger than 64 megapixels.
  */
-export async function readLabel(file: string, classes: number, ignoreIndex: number): Promise<Pixels> {
-  const bytes = await readRegularFile(file);
-  if (formatOf(file, bytes) === "jpeg")
-    throw new DataError(file, "labels must be PNG or TIFF: JPEG changes the indices");
-  const { image, meta } = await inspect(file, bytes);
-  if (meta.channels !== 1 || meta.depth !== "uchar" || meta.isPalette || (meta.bitsPerSample ?? 8) !== 8) {
-    const found = `${meta.isPalette ? "palette, " : ""}${meta.channels} channels of ${meta.bitsPerSample ?? meta.depth} bits`;
-    throw new DataError(file, `labels must be one 8-bit channel of class indices, this one has ${found}`);
-  }
-  const pixels = await decode(file, image.toColourspace("b-w"), 1, meta);
-  for (let i = 0; i < pixels.data.length; i++) {
-    const value = pixels.data[i]!;
-    if (value >= classes && value !== ignoreIndex) {
-      const at = `row ${Math.floor(i / pixels.width)}, column ${i % pixels.width}`;
+export function readImage(file: string): Promise<ImageTile> {
+  return withRaster(file, async (raster) => {
+    const { info } = raster;
+    requireImage(info);
+    const { width, height } = info;
+    if (width * height > MAX_PIXELS) {
       throw new DataError(
         file,
-        `label ${value} at ${at} is neither a class (0 … ${classes - 1}) nor ${ignoreIndex} (ignore)`,
+        `${width} x ${height} pixels are too many for a tile: lacuna data prepare tiles cuts it up`,
       );
     }
-  }
-  return pixels;
+    return toTile(info, await raster.readWindow({ x: 0, y: 0, width, height }), height, width);
+  });
 }
 
-/** The whole of a regular file. A FIFO or device would block for ever, a link could lead out of the folder. */
-async function readRegularFile(file: string): Promise<Uint8Array> {
-  let handle: Awaited<ReturnType<typeof open>> | undefined;
-  try {
-    if (!(await lstat(file)).isFile()) throw new DataError(file, "not a regular file");
-    handle = await open(file, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0));
-    const stat = await handle.stat(); // of what was opened: the name may mean another file by now
-    if (!stat.isFile()) throw new DataError(file, "not a regular file");
-    if (stat.size === 0) throw new DataError(file, "the file is empty");
-    if (stat.size > MAX_FILE_BYTES) throw new DataError(file, `larger than ${MAX_FILE_BYTES / 2 ** 20} MiB`);
-    return await handle.readFile();
-  } catch (cause) {
-    if (cause instanceof DataError) throw cause;
-    throw new DataError(file, `cannot be read (${cause instanceof Error ? cause.message : String(cause)})`, { cause });
-  } finally {
-    await handle?.close();
+/** @throws DataError where a raster holds no measurements but indices into a palette. */
+export function requireImage({ file, colour }: RasterInfo): void {
+  if (colour === "palette") {
+    throw new DataError(file, "a palette image holds indices, not measurements: convert it to RGB");
   }
 }
 
-/** By content, never by name: nothing but these three formats reaches a decoder. */
-function formatOf(file: string, b: Uint8Array): Format {
-  const starts = (...magic: number[]) => magic.every((value, i) => b[i] === value);
-  if (starts(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a)) {
-    requireEnd(file, b);
-    return "png";
-  }
-  if (starts(0xff, 0xd8, 0xff)) return "jpeg";
-  if (starts(0x49, 0x49, 0x2a, 0) || starts(0x4d, 0x4d, 0, 0x2a)) return "tiff";
-  if (starts(0x49, 0x49, 0x2b, 0) || starts(0x4d, 0x4d, 0, 0x2b)) return "tiff"; // BigTIFF
-  throw new DataError(file, "neither PNG, JPEG nor TIFF, whatever its name says");
+export interface LabelTile {
+  readonly height: number;
+  readonly width: number;
+  readonly data: Uint8Array; // [height, width]
 }
 
-/** libpng accepts a file that was cut off before its end chunk. */
-function requireEnd(file: string, bytes: Uint8Array): void {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let at = 8; at + 12 <= bytes.length; at += 12 + view.getUint32(at)) {
-    if (view.getUint32(at + 4) === 0x49454e44) return; // IEND
-  }
-  throw new DataError(file, "the PNG is cut off: it has no end chunk");
-}
-
-async function inspect(file: string, bytes: Uint8Array): Promise<{ image: Sharp; meta: Metadata }> {
-  const sharp = await loadDecoder(file);
-  try {
-    const image = sharp(bytes, { limitInputPixels: MAX_PIXELS, failOn: "warning", sequentialRead: true, pages: 1 });
-    const meta = await image.metadata();
-    if (!meta.width || !meta.height || meta.width * meta.height > MAX_PIXELS)
-      throw new Error("more than 64 megapixels");
-    return { image, meta };
-  } catch (cause) {
-    throw damaged(file, cause);
-  }
-}
-
-async function decode(file: string, image: Sharp, channels: number, meta: Metadata): Promise<Pixels> {
-  try {
-    const { data, info } = await image
-      .timeout({ seconds: 60 })
-      .raw({ depth: "uchar" })
-      .toBuffer({ resolveWithObject: true });
-    if (info.channels !== channels || info.width !== meta.width || info.height !== meta.height) {
-      throw new Error(`decoded to ${info.width} x ${info.height} x ${info.channels}, which its header does not say`);
+/**
+ * Reads a whole label tile: one 8-bit band whose values are class indices below `classes`, or `ignoreIndex`. A TIFF may
+ * carry colours for the indices.
+ * @throws DataError as `readImage`, and where the file is a JPEG, has colours for values, or holds another value.
+ */
+export function readLabel(file: string, classes: number, ignoreIndex: number): Promise<LabelTile> {
+  return withRaster(file, async (raster) => {
+    const { info } = raster;
+    requireLabel(info);
+    const { width, height } = info;
+    if (width * height > MAX_PIXELS) throw new DataError(file, `${width} x ${height} pixels are too many for a tile`);
+    const data = await raster.readWindow({ x: 0, y: 0, width, height });
+    for (let i = 0; i < data.length; i++) {
+      const value = data[i]!;
+      if (value >= classes && value !== ignoreIndex) {
+        const at = `row ${Math.floor(i / width)}, column ${i % width}`;
+        const known = `neither a class (0 … ${classes - 1}) nor ${ignoreIndex} (ignore)`;
+        throw new DataError(file, `label ${value} at ${at} is ${known}`);
+      }
     }
-    return { height: info.height, width: info.width, data };
-  } catch (cause) {
-    throw damaged(file, cause);
-  }
+    return { height, width, data: data instanceof Uint8Array ? data : Uint8Array.from(data) };
+  });
 }
 
-function damaged(file: string, cause: unknown): DataError {
-  const text = cause instanceof Error ? cause.message.trim().replace(/\s*\n\s*/g, "; ") : String(cause);
-  return new DataError(file, `cannot be decoded: ${text}`, { cause });
+/** @throws DataError where a raster cannot be a label, whatever its values. */
+export function requireLabel({ file, format, bands, type, bits }: RasterInfo): void {
+  if (format === "jpeg") throw new DataError(file, "labels must be PNG or TIFF: JPEG changes the indices");
+  if (bands !== 1 || type !== "u8" || bits !== 8) {
+    const found = `${bands === 1 ? "one band" : `${bands} bands`} of ${bits} bits`;
+    throw new DataError(file, `labels must be one 8-bit band of class indices, this one has ${found}`);
+  }
 }

@@ -86,17 +86,15 @@ export function validityOf({ bands, noData, alphaBand }: RasterInfo, samples: Sa
   const pixels = samples.length / bands;
   const isFloat = samples instanceof Float32Array || samples instanceof Float64Array;
   if (noData === null && alphaBand === null && !isFloat) return null;
-  const lost =
-    isFloat && noData !== null ? Number(samples instanceof Float32Array ? Math.fround(noData) : noData) : noData;
   const valid = new Uint8Array(pixels);
   let all = true;
   for (let p = 0; p < pixels; p++) {
-    let [measured, broken] = [lost === null, false];
+    let [measured, broken] = [noData === null, false];
     for (let b = 0; b < bands; b++) {
       const value = samples[p * bands + b]!;
       if (b === alphaBand) broken ||= value === 0;
       else if (Number.isNaN(value)) broken = true;
-      else measured ||= value !== lost;
+      else measured ||= value !== noData;
     }
     valid[p] = measured && !broken ? 1 : 0;
     all &&= valid[p] === 1;
