@@ -7,6 +7,7 @@ import type { DeepLabV3Plus } from "../models/index.js";
 import { BatchNorm, foldBatchNorms } from "../nn/index.js";
 import { argmax } from "../ops/index.js";
 import { scope, Tensor } from "../tensor.js";
+import { probabilities, type View } from "./tta.js";
 
 /** Tiles are padded to multiples of this: every variant and output stride takes such sizes. */
 const MULTIPLE = 16;
@@ -19,10 +20,18 @@ export interface PredictOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface EvaluateOptions extends PredictOptions {
+  /** Class probabilities are averaged over these before the most likely is taken; default: the images as they are. */
+  readonly views?: readonly View[];
+  /** Sees every tile with its predictions `[height, width]`, in the order of the split. */
+  readonly onTile?: (tile: LabelledTile, prediction: Uint8Array) => void;
+}
+export type LabelledTile = Tile & { readonly label: Uint8Array };
+
 const roundUp = (size: number): number => Math.ceil(size / MULTIPLE) * MULTIPLE;
 
 /** Tiles of a split in batches of one padded size. */
-async function* batches(tiles: TileSource, size: number): AsyncGenerator<Tile[]> {
+export async function* batches(tiles: TileSource, size: number): AsyncGenerator<Tile[]> {
   let batch: Tile[] = [];
   const sameSize = (a: Tile, b: Tile) =>
     roundUp(a.height) === roundUp(b.height) && roundUp(a.width) === roundUp(b.width);
@@ -38,7 +47,7 @@ async function* batches(tiles: TileSource, size: number): AsyncGenerator<Tile[]>
 }
 
 /** Images [n, h, w, bands] of tiles of one padded size. */
-function upload(model: DeepLabV3Plus, tiles: readonly Tile[], statistics: ChannelStatistics): Tensor {
+export function upload(model: DeepLabV3Plus, tiles: readonly Tile[], statistics: ChannelStatistics): Tensor {
   const [height, width] = [roundUp(tiles[0]!.height), roundUp(tiles[0]!.width)];
   const data = new Float32Array(tiles.length * height * width * model.inChannels);
   tiles.forEach((tile, slot) => {
@@ -49,7 +58,7 @@ function upload(model: DeepLabV3Plus, tiles: readonly Tile[], statistics: Channe
 }
 
 /** Puts the model into evaluation until it is disposed, and then back to where it was. */
-function evaluating(model: DeepLabV3Plus): Disposable {
+export function evaluating(model: DeepLabV3Plus): Disposable {
   const wasTraining = model.training;
   model.eval();
   return {
@@ -60,17 +69,20 @@ function evaluating(model: DeepLabV3Plus): Disposable {
 }
 
 /**
- * The most likely class of every pixel, in one pass over each whole tile.
+ * The most likely class of every pixel, over each whole tile at once.
+ * @param views of each tile, whose probabilities are averaged; without any, one pass over the tile as it is.
  * @returns one array `[height, width]` a tile, of class indices.
  */
 export async function predict(
   model: DeepLabV3Plus,
   tiles: readonly Tile[],
   statistics: ChannelStatistics,
+  views?: readonly View[],
 ): Promise<Uint8Array[]> {
   const classes = scope(() => {
     using _ = evaluating(model);
-    return argmax(model.forward(upload(model, tiles, statistics))); // [n, height, width], u32
+    const images = upload(model, tiles, statistics);
+    return argmax(views ? probabilities(model, images, views) : model.forward(images)); // [n, height, width], u32
   });
   const data = await classes.data();
   const [, height, width] = classes.shape as [number, number, number];
@@ -93,17 +105,19 @@ export async function evaluate(
   model: DeepLabV3Plus,
   dataset: Dataset,
   tiles: TileSource,
-  { statistics, batch = 8, signal }: PredictOptions,
+  { statistics, batch = 8, signal, views, onTile }: EvaluateOptions,
 ): Promise<ConfusionMatrix> {
   const confusion = new ConfusionMatrix(dataset.classes.length, { ignoreIndex: dataset.ignoreIndex });
   using _mode = evaluating(model);
   using _folded = foldBatchNorms(model);
   for await (const some of batches(tiles, batch)) {
     signal?.throwIfAborted();
-    const predictions = await predict(model, some, statistics);
+    const predictions = await predict(model, some, statistics, views);
     some.forEach((tile, i) => {
-      if (!tile.label) throw new DataError(tile.name, "has no labels to compare with");
-      confusion.add(predictions[i]!, tile.label);
+      const { label } = tile;
+      if (!label) throw new DataError(tile.name, "has no labels to compare with");
+      confusion.add(predictions[i]!, label);
+      onTile?.({ ...tile, label }, predictions[i]!);
     });
   }
   return confusion;
