@@ -1,8 +1,8 @@
-import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { type FileHandle, open, stat } from "node:fs/promises";
 import { CheckpointError, DataError } from "../errors.js";
 import { formatSpec, isFloat, sameShape } from "../shape.js";
 import type { Tensor } from "../tensor.js";
+import { CHUNK_BYTES, codeOf, NOT_A_FILE, writeAtomic } from "./atomic.js";
 import {
   encodeParts,
   type FileDType,
@@ -13,81 +13,6 @@ import {
   type Safetensors,
   tensorOf,
 } from "./safetensors.js";
-
-/** One read or write call asks for no more: Node refuses 2 GiB and above. */
-const CHUNK_BYTES = 1 << 28;
-
-const NOT_A_FILE = "not a regular file";
-
-/** Tells the scratch files of one process apart. */
-let scratchFiles = 0;
-
-/**
- * Writes a file so that a reader finds the old content or the new, whole, whenever the process or machine stops: a
- * scratch file beside the target, made durable, takes its place. The mode of an existing file is kept. A symbolic link
- * stays: the file it names is replaced. On an error the old file is as it was and the scratch file is gone (only where
- * the folder itself cannot be made durable, the last thing done, is the new file in place).
- * @param content Text, bytes, or bytes in pieces.
- * @throws The system's error (`code`, `path`); DataError where the target is a folder, pipe or device.
- */
-export async function writeAtomic(path: string, content: string | Uint8Array | Iterable<Uint8Array>): Promise<void> {
-  const target = await realpath(path).catch(ifMissing(path));
-  const before = await stat(target).catch(ifMissing(null));
-  if (before && !before.isFile()) throw new DataError(path, NOT_A_FILE);
-  const folder = dirname(target);
-  const { handle, scratch } = await openScratch(folder);
-  try {
-    try {
-      if (before) await handle.chmod(before.mode & 0o7777);
-      const pieces = typeof content === "string" ? [new TextEncoder().encode(content)] : content;
-      for (const piece of pieces instanceof Uint8Array ? [pieces] : pieces) {
-        for (let at = 0; at < piece.length; ) {
-          at += (await handle.write(piece, at, Math.min(CHUNK_BYTES, piece.length - at))).bytesWritten;
-        }
-      }
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(scratch, target);
-  } catch (error) {
-    await rm(scratch, { force: true });
-    throw error;
-  }
-  await syncFolder(folder);
-}
-
-/** Exclusive: a name left by a process that died, or used by a thread of this one, is passed over. */
-async function openScratch(folder: string): Promise<{ handle: FileHandle; scratch: string }> {
-  for (;;) {
-    const scratch = join(folder, `.lacuna-${process.pid}-${scratchFiles++}.tmp`);
-    try {
-      return { handle: await open(scratch, "wx"), scratch };
-    } catch (error) {
-      if (codeOf(error) !== "EEXIST") throw error;
-    }
-  }
-}
-
-/** Makes the rename itself durable. Windows cannot open folders, and needs no such call. */
-async function syncFolder(folder: string): Promise<void> {
-  if (process.platform === "win32") return;
-  const handle = await open(folder, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-const codeOf = (error: unknown): unknown => (error instanceof Error && "code" in error ? error.code : undefined);
-
-const ifMissing =
-  <T>(value: T) =>
-  (error: unknown): T => {
-    if (codeOf(error) === "ENOENT") return value;
-    throw error;
-  };
 
 /** The system's errors under our class, with the file's name. */
 async function asCheckpointError<T>(path: string, doing: string, fn: () => Promise<T>): Promise<T> {

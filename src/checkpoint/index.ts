@@ -1,9 +1,9 @@
+export { syncFolder, writeAtomic } from "./atomic.js";
 export {
   type LoadReport,
   loadTensors,
   readSafetensors,
   saveTensors,
-  writeAtomic,
   writeSafetensors,
 } from "./file.js";
 export {

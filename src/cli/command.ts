@@ -33,8 +33,29 @@ type Values<O extends Options> = ReturnType<typeof parseArgs<{ options: O }>>["v
 
 /** @throws UsageError for an option that does not exist, lacks its value, or stands alone as an argument. */
 export function parseOptions<const O extends Options>(command: string, args: readonly string[], options: O): Values<O> {
+  return parse(command, args, options, false).values;
+}
+
+/**
+ * Options, and the arguments that stand alone.
+ * @throws UsageError for an option that does not exist or lacks its value.
+ */
+export function parseArguments<const O extends Options>(
+  command: string,
+  args: readonly string[],
+  options: O,
+): { readonly values: Values<O>; readonly positionals: readonly string[] } {
+  return parse(command, args, options, true);
+}
+
+function parse<const O extends Options>(
+  command: string,
+  args: readonly string[],
+  options: O,
+  allowPositionals: boolean,
+): { values: Values<O>; positionals: string[] } {
   try {
-    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals });
   } catch (cause) {
     const text = cause instanceof Error ? cause.message.split(". ")[0]! : String(cause);
     throw new UsageError(text, `lacuna ${command} --help lists its options`);

@@ -31,7 +31,7 @@ export class Progress {
     const last = record.step === steps;
     if (now - this.#shown < (this.#live ? FRAME_MILLISECONDS : LINE_MILLISECONDS) && !last) return;
     this.#shown = now;
-    const text = describe(record, ((steps - record.step) * this.#pace) / 1000);
+    const text = describe(record, ((steps - record.step) * this.#pace) / 1000, (1000 * record.images) / this.#pace);
     if (!this.#live) {
       this.#terminal.stdout.write(`${label}  ${record.step}/${steps}  ${text}\n`);
       return;
@@ -66,19 +66,29 @@ export class Progress {
   }
 }
 
-const SHORT = { crossEntropy: "ce", tversky: "tversky", domain: "domain" } as const;
+const SHORT = { crossEntropy: "ce", tversky: "tversky", domain: "domain", selfTraining: "self" } as const;
 
-/** `ce 0.812×0.61 tversky 0.55×0.70 domain 0.69×0.5  λ 0.46  D 71/66 %  2:10 left` */
-function describe(record: StepRecord, secondsLeft: number): string {
+/**
+ * `2:10 left  41 images/s  ce 0.812×0.61 tversky 0.55×0.70 domain 0.69×0.50  λ 0.46  D 71/66 %  ∇ task 0.12 reversed 0.034`;
+ * what is left first: a narrow terminal cuts the end.
+ */
+function describe(record: StepRecord, secondsLeft: number, imagesPerSecond: number): string {
   const losses = (Object.keys(record.losses) as (keyof typeof SHORT)[]).map((name) => {
     return `${SHORT[name]} ${record.losses[name]!.toFixed(3)}×${(record.weights[name] ?? 1).toFixed(2)}`;
   });
-  const accuracy = record.discriminatorAccuracy;
+  const { discriminatorAccuracy: accuracy, gradientNorms: norms } = record;
   const percent = (share: number) => Math.round(100 * share);
-  const domain = accuracy
-    ? `  λ ${record.lambda.toFixed(2)}  D ${percent(accuracy.source)}/${percent(accuracy.target)} %`
-    : "";
-  return `${losses.join(" ")}${domain}  ${formatTime(secondsLeft)} left`;
+  const speed = imagesPerSecond >= 10 ? imagesPerSecond.toFixed(0) : imagesPerSecond.toPrecision(2);
+  const parts = [
+    `${formatTime(secondsLeft)} left`,
+    `${speed} images/s`,
+    losses.join(" "),
+    ...(accuracy
+      ? [`λ ${record.lambda.toFixed(2)}`, `D ${percent(accuracy.source)}/${percent(accuracy.target)} %`]
+      : []),
+    ...(norms ? [`∇ task ${norms.task.toPrecision(2)} reversed ${norms.reversed.toPrecision(2)}`] : []),
+  ];
+  return parts.join("  ");
 }
 
 /** `0:07`, `12:30`, `1:02:03` */

@@ -1,43 +1,60 @@
-import { join } from "node:path";
-import { writeAtomic } from "../checkpoint/index.js";
+import { resolve } from "node:path";
 import { FolderDataset } from "../data/folder.js";
 import { type Device, open } from "../device.js";
+import { ConfigError } from "../errors.js";
 import { backbones } from "../models/index.js";
-import { DEFAULT_CONFIG, type PartialConfig, resolveConfig } from "../train/config.js";
-import { writeRunReport } from "../train/run_report.js";
-import { train } from "../train/train.js";
-import { type Command, parseOptions, required, UsageError, wholeNumber } from "./command.js";
-import { applySetting, mergeConfig, readConfigFile } from "./config_file.js";
+import { CHOICES, DEFAULT_CONFIG, modes, type PartialConfig, resolveConfig } from "../train/config.js";
+import { type Command, parseArguments, required, UsageError, wholeNumber } from "./command.js";
+import { applySetting, mergeConfig, readConfigFile, type Surroundings } from "./config_file.js";
 import { deviceName } from "./device_option.js";
 import { Interrupt } from "./interrupt.js";
-import { formatTime, Progress } from "./progress.js";
+import { Progress } from "./progress.js";
+import { trainOnce, trainSeeds } from "./train_run.js";
 
 export const trainCommand: Command = {
   name: "train",
   summary: "train on a folder of tiles, with or without adaptation",
-  help: `Usage: lacuna train --data DIR --out DIR [options]
+  help: `Usage: lacuna train [CONFIG] [--data DIR] [--out DIR] [options]
 
 Trains a DeepLabV3+ on the tiles of {source,target}/{train,val}/{images,labels} in DIR. An unfinished run in the output
-folder is continued. Ctrl-C finishes the step and saves; typed twice, it stops at once.
+folder is continued by the same command, with the same bits as if it had never stopped, whatever stopped it. Ctrl-C
+finishes the step and saves; typed twice, it stops at once.
 
-  --data DIR        tiles: PNG, JPEG or TIFF; labels 8-bit class indices, 255 = ignore
-  --out DIR         checkpoint.safetensors, report.html and report.json
-  --mode MODE       adversarial (default) or source-only
+  CONFIG            YAML or JSON: any of the entries below and data, out, classes (a list), device and seeds (a list),
+                    which stand for the options of these names. Paths are relative to the current folder.
+  --data DIR        tiles; labels are class indices of 8 bits, 255 = ignore
+  --out DIR         folder of the run
+  --mode MODE       ${modes.join(", ")}
   --backbone NAME   ${backbones.join(", ")}
   --width FACTOR    scales every channel count
   --crop PIXELS     side of training crops
   --batch N         crops of each domain in a step
   --steps N
   --seed N
+  --seeds A,B,…     a run for each, in OUT/seed-A, OUT/seed-B, …; seeds.json and seeds.md hold mean and deviation
   --classes A,B,…   names in index order, where the folder has no dataset.json
-  --device NAME     webgpu or reference (default: the first that opens)
-  --config FILE     YAML or JSON; the options above have precedence
-  --set KEY=VALUE   any entry, such as optim.lr=0.01; may be repeated, has precedence over everything
+  --device NAME     cuda, webgpu, cpu or reference (default: the first that opens)
+  --set KEY=VALUE   any entry, such as optim.lr=0.005; may be repeated
+Precedence: --set, then the other options, then CONFIG, then the defaults.
+
+The output folder holds
+  config.yaml               every entry, the defaults too, and the command; a CONFIG itself
+  checkpoint.safetensors    the last state, from which the run continues
+  best.safetensors          the model that did best by \`select\` (needs evaluateEvery)
+  metrics.jsonl             a line for every step, evaluation and warning
+  events.out.tfevents.*     the same for TensorBoard (tensorboard --logdir OUT)
+  report.html, report.json  scores, curves and samples, in the end
+  run.lock                  while a process trains here
+
+Entries that take one of a few values:
+${Object.entries(CHOICES)
+  .map(([path, values]) => `  ${path.padEnd(20)} ${values.join(", ")}`)
+  .join("\n")}
 
 Entries and their defaults:
 ${indent(JSON.stringify(DEFAULT_CONFIG, null, 2))}`,
   async run(args, terminal) {
-    const options = parseOptions("train", args, {
+    const { values: options, positionals } = parseArguments("train", args, {
       data: { type: "string" },
       out: { type: "string" },
       mode: { type: "string" },
@@ -47,58 +64,64 @@ ${indent(JSON.stringify(DEFAULT_CONFIG, null, 2))}`,
       batch: { type: "string" },
       steps: { type: "string" },
       seed: { type: "string" },
+      seeds: { type: "string" },
       classes: { type: "string" },
       device: { type: "string" },
-      config: { type: "string" },
       set: { type: "string", multiple: true, default: [] },
     });
-    const data = required("train", "data", options.data);
-    const folder = required("train", "out", options.out);
-    let partial = options.config === undefined ? {} : await readConfigFile(options.config);
-    partial = mergeConfig(partial, fromFlags(options));
+    const [file, ...more] = positionals;
+    if (more.length > 0) throw new UsageError(`one configuration is enough, not also ${more.join(", ")}`);
+    const read = file === undefined ? { config: {}, surroundings: {} } : await readConfigFile(file);
+    let partial = mergeConfig(read.config, fromFlags(options));
     for (const setting of options.set) partial = applySetting(partial, setting);
+    const around: Surroundings = { ...read.surroundings, ...aroundFromFlags(options) };
+    const data = required("train", "data", around.data);
+    const out = required("train", "out", around.out);
     const config = resolveConfig(partial);
-    const dataset = await FolderDataset.open(
-      data,
-      options.classes === undefined ? {} : { classes: options.classes.split(",") },
-    );
-    using device: Device = await open(deviceName(options.device));
+    const { seeds } = around;
+    if (seeds) for (const seed of seeds) resolveConfig({ ...partial, seed });
+    if (seeds && (seeds.length === 0 || new Set(seeds).size !== seeds.length)) {
+      throw new ConfigError("seeds", "must list one seed or more, each once");
+    }
+    const { classes } = around;
+    const dataset = await FolderDataset.open(data, classes === undefined ? {} : { classes });
+    using device: Device = await open(deviceName(around.device));
     const progress = new Progress(terminal);
     using interrupt = new Interrupt((signal) =>
       progress.say(`${signal}: finishing the step and saving; again to stop at once`),
     );
     progress.say(`${device.description}; ${dataset.name}: ${dataset.classes.join(", ")}`);
-    const { signal } = interrupt;
-    using result = await train(config, {
-      device,
-      dataset,
-      folder,
-      signal,
-      onStep: (record) => progress.step(config.mode, record, config.steps),
-      onEvaluation: ({ step, sourceMeanIoU, targetMeanIoU }) => {
-        const shown = (value: number | null) => (value === null ? "–" : (100 * value).toFixed(1));
-        progress.say(`step ${step}: mean IoU source ${shown(sourceMeanIoU)}, target ${shown(targetMeanIoU)}`);
-      },
-    });
-    progress.end();
-    if (interrupt.code !== null) {
-      progress.say(`stopped at step ${result.step} of ${config.steps}; the same command continues the run`);
-      return interrupt.code;
+    if (config.select === "oracle" && config.evaluateEvery > 0) {
+      progress.say(
+        "select: oracle uses the labels of target/val: the best model is no result of unsupervised adaptation",
+      );
     }
-    let report: Awaited<ReturnType<typeof writeRunReport>>;
-    try {
-      report = await writeRunReport(result, dataset, device, signal);
-    } catch (error) {
-      if (interrupt.code !== null) return interrupt.code; // the checkpoint is complete; the same command reports
-      throw error;
-    }
-    await writeAtomic(join(folder, "report.html"), report.html);
-    await writeAtomic(join(folder, "report.json"), `${JSON.stringify(report.json, null, 2)}\n`);
-    for (const line of report.summary) progress.say(line);
-    progress.say(`${formatTime(result.history.seconds)} of training; report: ${join(folder, "report.html")}`);
-    return interrupt.code ?? 0;
+    const { device: name } = around;
+    const surroundings = {
+      data: resolve(data),
+      ...(classes && { classes }),
+      ...(name !== undefined && { device: name }),
+    };
+    const command = `lacuna train ${args.map(quoted).join(" ")}`;
+    const runs = { device, dataset, progress, interrupt, surroundings, command };
+    return seeds ? await trainSeeds(runs, config, out, seeds) : await trainOnce(runs, config, out);
   },
 };
+
+/** As a shell takes it. */
+const quoted = (arg: string): string => (/^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", `'\\''`)}'`);
+
+/** What options say that is no entry of the configuration. */
+function aroundFromFlags(options: Readonly<Record<string, unknown>>): Surroundings {
+  const { data, out, classes, device, seeds } = options as Readonly<Record<string, string | undefined>>;
+  return {
+    ...(data !== undefined && { data }),
+    ...(out !== undefined && { out }),
+    ...(classes !== undefined && { classes: classes.split(",") }),
+    ...(device !== undefined && { device }),
+    ...(seeds !== undefined && { seeds: seeds.split(",").map((seed) => wholeNumber("seeds", seed, 0, 2 ** 32 - 1)) }),
+  };
+}
 
 function indent(text: string): string {
   return text.replace(/^/gm, "  ");

@@ -128,6 +128,10 @@ const variantRules: Readonly<Record<DeepLabVariant, VariantRules>> = {
   },
 };
 
+/** Dilations of the three 3x3 convolutions of ASPP, in pixels of its input. */
+export const asppRates = (variant: DeepLabVariant, outputStride: 8 | 16): readonly [number, number, number] =>
+  variantRules[variant].rates[outputStride];
+
 /** The maps a discriminator can look at. `s` is the output stride. */
 export interface Features {
   /** `[n, h / s, w / s, encoder channels]` */
@@ -256,18 +260,20 @@ export class DeepLabV3Plus extends Module {
 
   /**
    * Logits and the maps they come from.
+   * @param onward what the network itself goes on with in place of a map: the place to look at the gradients that its own
+   * losses send back, apart from those of whoever else uses the map. Default: the map.
    * @throws ShapeError where `x` is not `[n, h, w, inChannels]`, or in variant "smp" has a size that the output stride
    * does not divide; ArgumentError for one image in training where image pooling is normalised over the batch.
    */
-  features(x: Tensor): Features {
+  features(x: Tensor, onward: (map: Tensor, at: "encoder" | "aspp" | "decoder") => Tensor = (map) => map): Features {
     this.#check(x);
     const { alignCorners } = variantRules[this.variant];
     return scope(() => {
       const [, h, w] = x.shape as [number, number, number, number];
       const { lowLevel, encoder } = this.encoder.forward(this.precision === "bf16" ? cast(x, "bf16") : x);
-      const aspp = this.decoder.aspp.forward(encoder);
-      const decoder = this.decoder.fuse(aspp, lowLevel, alignCorners.decoder);
-      const small = cast(this.segmentationHead.forward(decoder), "f32");
+      const aspp = this.decoder.aspp.forward(onward(encoder, "encoder"));
+      const decoder = this.decoder.fuse(onward(aspp, "aspp"), lowLevel, alignCorners.decoder);
+      const small = cast(this.segmentationHead.forward(onward(decoder, "decoder")), "f32");
       const logits = resizeBilinear(small, [h, w], { alignCorners: alignCorners.logits });
       return { encoder, lowLevel, aspp, decoder, logits };
     });

@@ -40,3 +40,4 @@ export * from "./slice.js";
 export * from "./softmax.js";
 export * from "./transpose.js";
 export { type TverskyOptions, tversky } from "./tversky.js";
+export { watchGradient } from "./watch_gradient.js";

@@ -5,12 +5,16 @@ import type { Device } from "../device.js";
 import { CheckpointError, ConfigError } from "../errors.js";
 import type { DeepLabV3Plus } from "../models/index.js";
 import type { Tensor } from "../tensor.js";
+import { buildModel } from "./build.js";
 import { resolveConfig, type TrainConfig } from "./config.js";
-import type { History } from "./history.js";
-import { buildModel, Session } from "./session.js";
+import { EMPTY_HISTORY, type History } from "./history.js";
+import { Session } from "./session.js";
+import { NO_WARNINGS, type WarningState } from "./warnings.js";
 
-/** Name of a run's checkpoint in its folder. */
+/** Name of a run's checkpoint in its folder: the last, from which it continues. */
 export const CHECKPOINT = "checkpoint.safetensors";
+/** Name of the model that did best in the evaluations so far. */
+export const BEST = "best.safetensors";
 
 /** What a checkpoint holds beside tensors; JSON in the file's metadata. */
 export interface RunState {
@@ -28,13 +32,20 @@ export interface RunState {
   /** Samples that each loader has handed out. */
   readonly positions: { readonly source: number; readonly target: number | null };
   readonly optimiserSteps: number;
+  /** Does it hold running statistics that were adapted to the target after this very step? */
+  readonly adapted: boolean;
+  readonly warnings: WarningState;
   readonly history: History;
 }
 
+/** What training remembers beside tensors and counters. */
+export type Memory = Pick<RunState, "history" | "warnings">;
+export const EMPTY_MEMORY: Memory = { history: EMPTY_HISTORY, warnings: NO_WARNINGS };
+
 const KEY = "lacuna.run";
 
-/** Every tensor that a run must carry over, by name. */
-function tensorsOf(session: Session): Map<string, Tensor> {
+/** Every tensor by name: of the evaluated model only, or all that a run must carry over. */
+function tensorsOf(session: Session, adapted: boolean, what: "model" | "run"): Map<string, Tensor> {
   const all = new Map<string, Tensor>();
   const put = (prefix: string, tensors: ReadonlyMap<string, Tensor>) => {
     for (const [name, t] of tensors) all.set(`${prefix}.${name}`, t);
@@ -46,19 +57,28 @@ function tensorsOf(session: Session): Map<string, Tensor> {
     put("discriminator", session.discriminator.buffers());
   }
   put("lossWeights", session.losses.parameters());
-  if (session.ema) {
-    const nameOf = new Map([...all].map(([name, t]) => [t, name]));
-    put("ema", session.ema.state(session.optimiser.parameters.map((t) => nameOf.get(t) ?? "")));
-  }
+  const nameOf = new Map([...all].map(([name, t]) => [t, name]));
+  const names = session.optimiser.parameters.map((t) => nameOf.get(t) ?? "");
+  if (session.ema) put("ema", session.ema.state(names));
+  if (session.teacher) put("teacher", session.teacher.ema.state(names));
+  if (session.adapted && adapted) put("adaBN", session.adapted.tensors);
   put("optimiser", session.optimiser.state().tensors);
-  return all;
+  if (what === "run") return all;
+  return new Map([...all].filter(([name]) => /^((ema\.)?model|adaBN)\./.test(name)));
 }
 
 /**
- * Writes the whole run, atomically: the file is the old one or the new one, never half of it.
+ * Writes the whole run, or only the model that is evaluated, atomically: the file is the old one or the new one, never
+ * half of it.
  * @throws CheckpointError where it cannot be written.
  */
-export async function saveRun(file: string, session: Session, history: History): Promise<void> {
+export async function saveRun(
+  file: string,
+  session: Session,
+  { history, warnings }: Memory,
+  what: "model" | "run" = "run",
+): Promise<void> {
+  const adapted = session.adapted?.step === session.step;
   const state: RunState = {
     config: session.config,
     classes: session.dataset.classes,
@@ -70,9 +90,11 @@ export async function saveRun(file: string, session: Session, history: History):
     dropout: session.model.generator.state().counter,
     positions: { source: session.source.position, target: session.target?.position ?? null },
     optimiserSteps: session.optimiser.state().step,
+    adapted,
+    warnings,
     history,
   };
-  await saveTensors(file, tensorsOf(session), new Map([[KEY, JSON.stringify(state)]]));
+  await saveTensors(file, tensorsOf(session, adapted, what), new Map([[KEY, JSON.stringify(state)]]));
 }
 
 /**
@@ -102,7 +124,14 @@ export async function readRunState(file: string): Promise<RunState> {
       const isList = (v: unknown) => Array.isArray(v) && v.length === state.bands && v.every((x) => Number.isFinite(x));
       if (!isList(mean) || !isList(std) || !std.every((v) => v > 0)) throw new Error("its statistics are no numbers");
     }
-    return { ...state, config: resolveConfig(state.config) };
+    // What later versions added has its value of the start in runs of earlier ones.
+    return {
+      ...state,
+      config: resolveConfig(state.config),
+      adapted: state.adapted ?? false,
+      warnings: state.warnings ?? NO_WARNINGS,
+      history: { ...EMPTY_HISTORY, ...state.history },
+    };
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new CheckpointError(file, `its run cannot be read: ${why}`, [], { cause });
@@ -118,9 +147,10 @@ export async function resumeRun(
   device: Device,
   config: TrainConfig,
   dataset: Dataset,
-): Promise<{ session: Session; history: History }> {
+): Promise<{ session: Session; memory: Memory }> {
   const state = await readRunState(file);
-  const changed = differences(state.config, config, "");
+  // How often it is saved changes nothing in what is computed.
+  const changed = differences(state.config, { ...config, checkpointEvery: state.config.checkpointEvery }, "");
   if (changed.length > 0)
     throw new CheckpointError(
       file,
@@ -133,17 +163,18 @@ export async function resumeRun(
   if (had !== has) throw new CheckpointError(file, `is a run on images of ${had}, not ${has}`);
   const session = await Session.start(device, config, dataset, state.statistics);
   try {
-    await loadTensors(file, tensorsOf(session));
+    await loadTensors(file, tensorsOf(session, state.adapted, "run"));
     session.optimiser.load({ tensors: session.optimiser.state().tensors, step: state.optimiserSteps });
     session.model.generator.reserve(state.dropout);
     session.source.position = state.positions.source;
-    if (session.target) session.target.position = state.positions.target ?? 0;
+    for (const loader of [session.target, session.plain]) if (loader) loader.position = state.positions.target ?? 0;
     session.step = state.step;
+    if (session.adapted && state.adapted) session.adapted.step = state.step;
   } catch (error) {
     session.dispose();
     throw error;
   }
-  return { session, history: state.history };
+  return { session, memory: { history: state.history, warnings: state.warnings } };
 }
 
 /** Paths of entries that differ. */
@@ -158,7 +189,10 @@ function differences(a: unknown, b: unknown, path: string): string[] {
   return was === is ? [] : [`${path}: was ${was}, is ${is}`];
 }
 
-/** A trained model as it is evaluated: the moving average of its weights where the run kept one. */
+/**
+ * A trained model as it is evaluated: the moving average of its weights and the statistics adapted to the target, where
+ * the run has these.
+ */
 export interface TrainedModel extends Disposable {
   readonly model: DeepLabV3Plus;
   readonly run: RunState;
@@ -166,9 +200,14 @@ export interface TrainedModel extends Disposable {
 
 /**
  * Loads the model of a run, finished or not, for evaluation and prediction.
+ * @param options `adapted` (default true): with the statistics adapted to the target where the file has them.
  * @throws CheckpointError where the file is damaged or holds another model than it says.
  */
-export async function loadTrained(file: string, device: Device): Promise<TrainedModel> {
+export async function loadTrained(
+  file: string,
+  device: Device,
+  { adapted = true }: { readonly adapted?: boolean } = {},
+): Promise<TrainedModel> {
   const run = await readRunState(file);
   let model: DeepLabV3Plus;
   try {
@@ -179,9 +218,10 @@ export async function loadTrained(file: string, device: Device): Promise<Trained
   }
   try {
     const averaged = run.config.ema === null ? "model" : "ema.model";
+    const statistics = adapted && run.adapted ? "adaBN" : "model";
     const wanted = new Map([
       ...[...model.parameters()].map(([name, t]) => [`${averaged}.${name}`, t] as const),
-      ...[...model.buffers()].map(([name, t]) => [`model.${name}`, t] as const),
+      ...[...model.buffers()].map(([name, t]) => [`${statistics}.${name}`, t] as const),
     ]);
     const { missing, misshapen } = await loadTensors(file, wanted, { strict: false });
     const wrong = [...missing.map((name) => `missing: ${name}`), ...misshapen];

@@ -12,12 +12,16 @@ import {
   taps,
 } from "../models/index.js";
 
-export type Mode = "source-only" | "adversarial";
-export type LossName = "crossEntropy" | "tversky" | "domain";
+export const modes = ["source-only", "adversarial", "self-training", "adversarial+self-training"] as const;
+export type Mode = (typeof modes)[number];
+export type LossName = "crossEntropy" | "tversky" | "domain" | "selfTraining";
+export const selections = ["source", "entropy", "im", "snd", "oracle"] as const;
+/** What the best checkpoint is chosen by. */
+export type Selection = (typeof selections)[number];
 
 /** Everything that decides what a training run computes. Plain JSON: it is saved with every checkpoint. */
 export interface TrainConfig {
-  /** Both see the labels of the source only; `adversarial` also sees unlabelled target tiles. */
+  /** All see the labels of the source only; all but `source-only` also see unlabelled target tiles. */
   readonly mode: Mode;
   /** Of initial weights, data order, augmentation and dropout. */
   readonly seed: number;
@@ -45,8 +49,22 @@ export interface TrainConfig {
     /** How it computes on CUDA; elsewhere "f32" is all there is. */
     readonly precision: Precision;
   };
+  /**
+   * Self-training only: a teacher, the moving average of the student's weights, labels the target crops before they are
+   * recoloured; the student learns these labels on the recoloured crops (Tarvainen & Valpola 2017; Hoyer et al. 2022).
+   * The weight of the loss is `losses.fixed.selfTraining`, 1 where it is not named, times the share of confident pixels.
+   */
+  readonly selfTraining: {
+    /** Of the teacher's weights, a step; the first steps are a plain mean. */
+    readonly decay: number;
+    /** Least probability of a confident pixel's class. */
+    readonly threshold: number;
+    /** Steps before the loss counts. */
+    readonly warmUp: number;
+  };
   readonly discriminator: {
-    readonly kind: "convolutional" | "global";
+    /** `adaptSegNet`: five 4x4 convolutions of stride 2 from 64 channels, for the taps softmax and entropy. */
+    readonly kind: "convolutional" | "global" | "adaptSegNet";
     /** What it looks at. */
     readonly tap: Tap;
     /** Largest lambda of the gradient reversal. */
@@ -55,11 +73,11 @@ export interface TrainConfig {
     readonly gamma: number;
     /** Factor on the learning rate. */
     readonly lrFactor: number;
-    /** Channels of its first layer. */
+    /** Channels of its first layer. `adaptSegNet` has its own, and its own strides and kernel. */
     readonly width: number;
-    /** Of its convolutions, one each; not used by the global kind. */
+    /** Of its convolutions, one each; of the convolutional kind only. */
     readonly strides: readonly number[];
-    /** Side of its kernels; 1 judges every place by itself. Not used by the global kind. */
+    /** Side of its kernels; 1 judges every place by itself. Of the convolutional kind only. */
     readonly kernel: number;
   };
   readonly losses: {
@@ -88,8 +106,18 @@ export interface TrainConfig {
   readonly schedule: { readonly kind: "poly" | "cosine" | "ganin" | "constant"; readonly warmUp: number };
   /** Decay of the moving average of the weights that is evaluated in place of the weights; null: none. */
   readonly ema: number | null;
+  /**
+   * Wherever the model is evaluated, and in the end: running statistics of batch normalisation are those of target/train
+   * (AdaBN, Li et al. 2016). Training itself is not changed.
+   */
+  readonly adaBN: boolean;
   /** Steps between evaluations on both val splits; 0: never during training. */
   readonly evaluateEvery: number;
+  /**
+   * What decides which evaluated model is kept as the best: `source`, mean IoU on source/val; `entropy` (lowest), `im`,
+   * `snd` (highest), measured on target images without labels; `oracle`, mean IoU on target/val, which uses its labels.
+   */
+  readonly select: Selection;
   /** Steps between checkpoints; 0: only at the end and where training is interrupted. */
   readonly checkpointEvery: number;
 }
@@ -111,6 +139,7 @@ export const DEFAULT_CONFIG: TrainConfig = {
     imagePooling: "batch",
     precision: "f32",
   },
+  selfTraining: { decay: 0.999, threshold: 0.968, warmUp: 0 },
   discriminator: {
     kind: "convolutional",
     tap: "decoder",
@@ -132,9 +161,16 @@ export const DEFAULT_CONFIG: TrainConfig = {
   optim: { kind: "adamw", lr: 1e-3, weightDecay: 1e-2, momentum: 0.9, headFactor: 1, clipNorm: 10 },
   schedule: { kind: "poly", warmUp: 0 },
   ema: null,
+  adaBN: false,
   evaluateEvery: 0,
-  checkpointEvery: 0,
+  select: "source",
+  checkpointEvery: 200,
 };
+
+/** Does training in this mode oppose a discriminator? */
+export const isAdversarial = (mode: Mode): boolean => mode.startsWith("adversarial");
+/** Does a teacher label the target's crops? */
+export const isSelfTraining = (mode: Mode): boolean => mode.endsWith("self-training");
 
 /** What the caller says; the rest is DEFAULT_CONFIG. Lists are replaced as a whole. */
 export type PartialConfig = DeepPartial<TrainConfig>;
@@ -144,22 +180,26 @@ type DeepPartial<T> = T extends readonly unknown[]
     ? { readonly [K in keyof T]?: DeepPartial<T[K]> }
     : T;
 
-const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
-  mode: ["source-only", "adversarial"],
+/** Entries that take one of a few values, dotted. */
+export const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
+  mode: modes,
+  select: selections,
   normalise: ["imagenet", "source", "domain"],
   "model.backbone": backbones,
   "model.variant": deepLabVariants,
   "model.outputStride": [8, 16],
   "model.imagePooling": ["batch", "group"],
   "model.precision": precisions,
-  "discriminator.kind": ["convolutional", "global"],
+  "discriminator.kind": ["convolutional", "global", "adaptSegNet"],
   "discriminator.tap": taps,
   "losses.weighting": ["liebel", "kendall", "fixed"],
   "optim.kind": ["sgd", "adam", "adamw"],
   "schedule.kind": ["poly", "cosine", "ganin", "constant"],
 };
 
-const LOSSES: readonly string[] = ["crossEntropy", "tversky", "domain"];
+/** The weight of self-training is the teacher's confidence: not learned. */
+const LEARNABLE: readonly string[] = ["crossEntropy", "tversky", "domain"];
+const LOSSES: readonly string[] = [...LEARNABLE, "selfTraining"];
 
 interface Range {
   readonly min?: number;
@@ -179,6 +219,9 @@ const RANGES: Readonly<Record<string, Range>> = {
   "augment.contrast": { min: 0, max: 1 },
   "augment.saturation": { min: 0, max: 1 },
   "model.width": { min: 0, above: true, max: 8 },
+  "selfTraining.decay": { min: 0, max: 0.999999 },
+  "selfTraining.threshold": { min: 0, max: 1 },
+  "selfTraining.warmUp": { min: 0, max: 1e9, whole: true },
   "discriminator.lambda": { min: 0, max: 1e3 },
   "discriminator.gamma": { min: 0, above: true, max: 1e3 },
   "discriminator.lrFactor": { min: 0, max: 1e3 },
@@ -212,7 +255,7 @@ export function resolveConfig(partial: PartialConfig = {}): TrainConfig {
       throw new ConfigError(path, `must be one of ${allowed.join(", ")}, not ${show(value)}`);
   }
   for (const [path, range] of Object.entries(RANGES)) checkRange(path, lookUp(config, path), range);
-  for (const path of ["jointBatch", "augment.flip", "augment.rotate90"]) {
+  for (const path of ["jointBatch", "augment.flip", "augment.rotate90", "adaBN"]) {
     const value = lookUp(config, path);
     if (typeof value !== "boolean") throw new ConfigError(path, `must be true or false, not ${show(value)}`);
   }
@@ -231,8 +274,8 @@ function checkLists({ augment, discriminator, losses }: TrainConfig): void {
   if (!Array.isArray(strides) || strides.length === 0 || strides.some((s) => !Number.isInteger(s) || s < 1 || s > 8)) {
     throw new ConfigError("discriminator.strides", "must list one whole number from 1 to 8 a convolution");
   }
-  if (!Array.isArray(losses.learned) || losses.learned.some((name) => !LOSSES.includes(name))) {
-    throw new ConfigError("losses.learned", `must list some of ${LOSSES.join(", ")}`);
+  if (!Array.isArray(losses.learned) || losses.learned.some((name) => !LEARNABLE.includes(name))) {
+    throw new ConfigError("losses.learned", `must list some of ${LEARNABLE.join(", ")}`);
   }
   for (const name of Object.keys(losses.fixed)) {
     checkRange(`losses.fixed.${name}`, losses.fixed[name as LossName], { min: 0, max: 1e6 });

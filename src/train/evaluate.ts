@@ -28,7 +28,7 @@ export interface EvaluateOptions extends PredictOptions {
 }
 export type LabelledTile = Tile & { readonly label: Uint8Array };
 
-const roundUp = (size: number): number => Math.ceil(size / MULTIPLE) * MULTIPLE;
+export const roundUp = (size: number): number => Math.ceil(size / MULTIPLE) * MULTIPLE;
 
 /** Tiles of a split in batches of one padded size. */
 export async function* batches(tiles: TileSource, size: number): AsyncGenerator<Tile[]> {

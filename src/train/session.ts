@@ -8,32 +8,32 @@ import { ConfigError } from "../errors.js";
 import { binaryCrossEntropy, crossEntropy, tversky } from "../losses.js";
 import {
   adversarialSchedule,
-  DeepLabV3Plus,
-  DomainDiscriminator,
+  type DeepLabV3Plus,
+  type DomainDiscriminator,
   type Features,
   tap,
-  tapChannels,
 } from "../models/index.js";
-import { MultiLoss } from "../multi_loss.js";
-import { add, clamp, concat, mean, reshape, reverseGradient, scale, slice, stopGradient } from "../ops/index.js";
+import type { MultiLoss } from "../multi_loss.js";
 import {
-  Adam,
-  AdamW,
-  constant,
-  cosine,
-  EMA,
-  ganin,
-  type Optimizer,
-  type ParameterGroup,
-  parameterGroups,
-  poly,
-  type Schedule,
-  SGD,
-  warmUp,
-} from "../optim/index.js";
+  add,
+  clamp,
+  concat,
+  mean,
+  mul,
+  reshape,
+  reverseGradient,
+  scale,
+  stopGradient,
+  watchGradient,
+} from "../ops/index.js";
+import { EMA, type Optimizer, type Schedule } from "../optim/index.js";
 import { Generator } from "../random.js";
 import { dispose, scope, Tensor, withoutScope } from "../tensor.js";
-import type { LossName, TrainConfig } from "./config.js";
+import { AdaptedStatistics } from "./adapted.js";
+import { buildDiscriminator, buildLosses, buildModel, buildOptimiser, buildSchedule } from "./build.js";
+import { isAdversarial, isSelfTraining, type LossName, type TrainConfig } from "./config.js";
+import { type Inputs, images, makeInputs } from "./inputs.js";
+import { type PseudoLabels, Teacher } from "./teacher.js";
 
 /** What one step measured. Losses are those before the step's update. */
 export interface StepRecord {
@@ -52,25 +52,39 @@ export interface StepRecord {
   readonly discriminatorAccuracy: Readonly<Record<Domain, number>> | null;
   /** L2 norm of all gradients before clipping; null where nothing is clipped. */
   readonly gradientNorm: number | null;
+  /**
+   * L2 norms of the gradients at the map that the discriminator looks at (the logits for softmax and entropy), on their
+   * way into the network before it: what the segmentation losses send, weighted as they are in the sum, and what the
+   * gradient reversal sends, lambda and the weight included. Null without discriminator.
+   */
+  readonly gradientNorms: { readonly task: number; readonly reversed: number } | null;
+  /** Crops that were trained on, of both domains. */
+  readonly images: number;
   readonly secondsPerStep: number;
 }
 
 /** Everything that changes while training, and how one step changes it. */
 export class Session implements Disposable {
-  readonly model: DeepLabV3Plus;
   readonly discriminator: DomainDiscriminator | null;
   readonly losses: MultiLoss<LossName>;
   readonly optimiser: Optimizer;
   readonly ema: EMA | null;
+  readonly teacher: Teacher | null;
+  readonly adapted: AdaptedStatistics | null;
   readonly source: BatchLoader;
   readonly target: BatchLoader | null;
+  /** The same crops as `target`, not recoloured, for the teacher; null where they would be the same or there is none. */
+  readonly plain: BatchLoader | null;
   /** Steps taken. */
   step = 0;
   readonly #schedule: Schedule;
   readonly #names: readonly LossName[];
+  /** Of gradients: the task's by way of the source and of the target, and the reversed ones. Empty without discriminator. */
+  readonly #norms: readonly Tensor[];
   /** What the step at hand reads: its batch, and the numbers of the schedules. */
   #inputs: Inputs | null = null;
   #lambda = 0;
+  #selfTrainingWeight = 0;
   #lrScale = 1;
   #warm = false;
   #captured: CapturedStep<Tensor> | null = null;
@@ -80,11 +94,17 @@ export class Session implements Disposable {
     readonly config: TrainConfig,
     readonly dataset: Dataset,
     readonly statistics: DomainStatistics,
+    readonly model: DeepLabV3Plus,
   ) {
-    const adversarial = config.mode === "adversarial";
-    const all: readonly LossName[] = adversarial ? ["crossEntropy", "tversky", "domain"] : ["crossEntropy", "tversky"];
+    const { mode } = config;
+    const all: readonly LossName[] = [
+      "crossEntropy",
+      "tversky",
+      ...(isAdversarial(mode) ? (["domain"] as const) : []),
+      ...(isSelfTraining(mode) ? (["selfTraining"] as const) : []),
+    ];
     this.#names = all.filter((name) => config.losses.fixed[name] !== 0);
-    if (!this.#names.some((name) => name !== "domain")) {
+    if (!this.#names.includes("crossEntropy") && !this.#names.includes("tversky")) {
       throw new ConfigError("losses.fixed", "leaves out both crossEntropy and tversky: nothing would be learned");
     }
     const { classWeights } = config.losses.crossEntropy;
@@ -93,26 +113,41 @@ export class Session implements Disposable {
       throw new ConfigError("losses.crossEntropy.classWeights", has);
     }
     const chance = new Generator(config.seed);
-    this.model = buildModel(device, config, dataset.classes.length, dataset.bands);
     this.discriminator = this.#names.includes("domain") ? buildDiscriminator(device, config, this.model) : null;
-    this.losses = buildLosses(device, config, this.#names);
+    const weighed = this.#names.filter((name) => name !== "selfTraining");
+    this.losses = buildLosses(device, config, weighed);
     this.optimiser = buildOptimiser(config, this.model, this.discriminator, this.losses);
     this.ema = config.ema === null ? null : new EMA(this.optimiser, config.ema);
+    this.teacher = this.#names.includes("selfTraining")
+      ? new Teacher(
+          buildModel(device, config, dataset.classes.length, dataset.bands),
+          this.model,
+          this.optimiser,
+          config.selfTraining,
+        )
+      : null;
+    this.adapted = config.adaBN ? new AdaptedStatistics(this.model) : null;
+    this.#norms = withoutScope(() => (this.discriminator ? [0, 0, 0, 0].map(() => Tensor.zeros(device, [1])) : []));
     this.#schedule = buildSchedule(config);
-    const loader = (domain: Domain) =>
+    const loader = (domain: Domain, augment = config.augment) =>
       new BatchLoader(
         cached(dataset.split(domain, "train")),
         {
           batch: config.batch[domain],
           crop: config.crop,
-          augment: config.augment,
+          augment,
           statistics: statistics[domain],
           ignoreIndex: dataset.ignoreIndex,
         },
         chance.fork(`${domain} tiles`),
       );
     this.source = loader("source");
-    this.target = this.discriminator ? loader("target") : null;
+    this.target = this.discriminator || this.teacher ? loader("target") : null;
+    const { brightness, contrast, saturation } = config.augment;
+    const recolours = brightness > 0 || contrast > 0 || saturation > 0;
+    // Strengths of zero leave every other draw as it is: the crops are those of the target.
+    const uncoloured = { ...config.augment, brightness: 0, contrast: 0, saturation: 0 };
+    this.plain = this.teacher && recolours ? loader("target", uncoloured) : null;
   }
 
   /**
@@ -125,7 +160,14 @@ export class Session implements Disposable {
     dataset: Dataset,
     statistics?: DomainStatistics,
   ): Promise<Session> {
-    return new Session(device, config, dataset, statistics ?? (await statisticsOf(dataset, config.normalise)));
+    const measured = statistics ?? (await statisticsOf(dataset, config.normalise));
+    const model = buildModel(device, config, dataset.classes.length, dataset.bands);
+    try {
+      return new Session(device, config, dataset, measured, model);
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
   }
 
   /** One update of everything. @throws DataError where a tile cannot be used; DeviceError. */
@@ -135,13 +177,17 @@ export class Session implements Disposable {
     this.#lambda = this.discriminator
       ? config.discriminator.lambda * adversarialSchedule(this.step / config.steps, config.discriminator.gamma)
       : 0;
+    const { warmUp } = config.selfTraining;
+    this.#selfTrainingWeight = this.step < warmUp ? 0 : (config.losses.fixed.selfTraining ?? 1);
     this.#lrScale = this.#schedule(this.step);
     const source = await this.source.next();
     const target = this.target ? await this.target.next() : null;
-    this.#inputs ??= makeInputs(device, config, dataset.bands, this.target !== null);
+    const plain = this.plain ? await this.plain.next() : null;
+    this.#inputs ??= makeInputs(device, config, dataset.bands, { target: target !== null, plain: plain !== null });
     this.#inputs.x.assign(source.images);
     this.#inputs.y.assign(source.labels);
     if (target) this.#inputs.t!.assign(target.images);
+    if (plain) this.#inputs.plain!.assign(plain.images);
     const measured = this.#take();
     const numbers = await measured.data(); // the step's one wait for results
     if (!this.#captured) measured.dispose();
@@ -149,7 +195,7 @@ export class Session implements Disposable {
     this.step++;
     const count = this.#names.length;
     const named = (from: number) => Object.fromEntries(this.#names.map((name, i) => [name, numbers[from + i]!]));
-    const [sourceAsTarget, targetAsTarget] = numbers.subarray(1 + 2 * count);
+    const [sourceAsTarget, targetAsTarget, ...norms] = numbers.subarray(1 + 2 * count);
     return {
       step: this.step,
       total: numbers[0]!,
@@ -159,6 +205,10 @@ export class Session implements Disposable {
       lr: config.optim.lr * this.#lrScale,
       discriminatorAccuracy: this.discriminator ? { source: 1 - sourceAsTarget!, target: targetAsTarget! } : null,
       gradientNorm,
+      gradientNorms: this.discriminator
+        ? { task: Math.hypot(norms[0]!, norms[1]!), reversed: Math.hypot(norms[2]!, norms[3]!) }
+        : null,
+      images: config.batch.source + (target ? config.batch.target : 0),
       secondsPerStep: (performance.now() - started) / 1000,
     };
   }
@@ -178,33 +228,43 @@ export class Session implements Disposable {
 
   #update(): Tensor {
     const { config, optimiser } = this;
-    const { values, gradients } = differentiate(optimiser.parameters, () => this.#loss(this.#inputs!));
+    const inputs = this.#inputs!;
+    const taught = this.teacher?.label(inputs.plain ?? inputs.t!) ?? null;
+    const { values, gradients } = differentiate(optimiser.parameters, () => this.#loss(inputs, taught));
     optimiser.step(gradients, {
       lrScale: () => this.#lrScale,
       ...(config.optim.clipNorm !== null && { clipNorm: config.optim.clipNorm }),
     });
     this.ema?.update(() => this.step);
-    return values.measured;
+    this.teacher?.ema.update(() => this.step);
+    return concat([values.measured, ...this.#norms]);
   }
 
   /** Total loss, and what is to be read of the step: total, losses, their weights, shares of verdicts "target". */
-  #loss({ x, y, t }: Inputs): { loss: Tensor; measured: Tensor } {
-    const { config, dataset, model, discriminator } = this;
-    const { logits, verdicts } = this.#forward(x, t);
+  #loss(inputs: Inputs, taught: PseudoLabels | null): { loss: Tensor; measured: Tensor } {
+    const { config, dataset, discriminator } = this;
+    const { logits, verdicts } = this.#forward(inputs);
     const ignoreIndex = dataset.ignoreIndex;
     const { classWeights, labelSmoothing } = config.losses.crossEntropy;
-    const compute: Record<LossName, () => Tensor> = {
+    const compute: Record<Exclude<LossName, "selfTraining">, () => Tensor> = {
       crossEntropy: () =>
-        crossEntropy(logits, y, { ignoreIndex, labelSmoothing, ...(classWeights && { classWeights }) }),
-      tversky: () => tversky(logits, y, { ignoreIndex, ...config.losses.tversky }),
+        crossEntropy(logits.source, inputs.y, { ignoreIndex, labelSmoothing, ...(classWeights && { classWeights }) }),
+      tversky: () => tversky(logits.source, inputs.y, { ignoreIndex, ...config.losses.tversky }),
       domain: () => {
-        if (!verdicts) throw new Error(`${model.backbone}: a domain loss without discriminator`);
-        return scale(add(binaryCrossEntropy(verdicts.source, 0), binaryCrossEntropy(verdicts.target, 1)), 0.5);
+        const { source, target } = verdicts!;
+        return scale(add(binaryCrossEntropy(source, 0), binaryCrossEntropy(target, 1)), 0.5);
       },
     };
     const losses: { [K in LossName]?: Tensor } = {};
-    for (const name of this.#names) losses[name] = compute[name]();
-    const { total, weights } = this.losses.combine(losses);
+    for (const name of this.losses.names) if (name !== "selfTraining") losses[name] = compute[name]();
+    let { total, weights }: { total: Tensor; weights: { [K in LossName]?: Tensor } } = this.losses.combine(losses);
+    if (taught) {
+      const selfTraining = crossEntropy(logits.target!, taught.labels, { ignoreIndex });
+      const weight = scale(taught.confident, () => this.#selfTrainingWeight);
+      total = add(total, mul(selfTraining, weight));
+      losses.selfTraining = selfTraining;
+      weights = { ...weights, selfTraining: weight };
+    }
     const parts = [total, ...this.#names.map((name) => losses[name]!), ...this.#names.map((name) => weights[name]!)];
     // A steep ramp is the step function but for logits within 1e-20 of 0.
     const share = (z: Tensor) => mean(clamp(scale(stopGradient(z), 1e20), 0, 1));
@@ -212,28 +272,68 @@ export class Session implements Disposable {
     return { loss: total, measured: concat(parts.map((part) => reshape(stopGradient(part), [1]))) };
   }
 
-  /** Logits of the source, and the discriminator's of both domains, from one joint pass or from one each. */
-  #forward(x: Tensor, t: Tensor | null): { logits: Tensor; verdicts: Record<Domain, Tensor> | null } {
-    const { model, discriminator, config } = this;
-    if (!discriminator || !t) return { logits: model.forward(x), verdicts: null };
-    const judge = (features: Features) =>
-      discriminator.forward(reverseGradient(tap(features, config.discriminator.tap), () => this.#lambda));
-    if (!config.jointBatch) {
-      const [source, target] = [model.features(x), model.features(t)];
-      return { logits: source.logits, verdicts: { source: judge(source), target: judge(target) } };
+  /** Logits, and the discriminator's verdicts, of both domains, from one joint pass or from one each. */
+  #forward({ x, t }: Inputs): { logits: ByDomain; verdicts: Required<ByDomain> | null } {
+    if (!t) return { logits: { source: this.model.forward(x) }, verdicts: null };
+    if (!this.config.jointBatch) {
+      const [source, target] = [this.#judged(x, "source"), this.#judged(t, "target")];
+      const verdicts = source.verdict && target.verdict ? { source: source.verdict, target: target.verdict } : null;
+      return { logits: { source: source.logits, target: target.logits }, verdicts };
     }
-    const features = model.features(concat([x, t], 0));
-    const verdicts = judge(features);
+    const { logits, verdict } = this.#judged(concat([x, t], 0), "source");
     const [n, m] = [x.shape[0]!, t.shape[0]!];
-    return {
-      logits: images(features.logits, 0, n),
-      verdicts: { source: images(verdicts, 0, n), target: images(verdicts, n, m) },
+    const parted = (both: Tensor) => ({ source: images(both, 0, n), target: images(both, n, m) });
+    return { logits: parted(logits), verdicts: verdict && parted(verdict) };
+  }
+
+  /**
+   * Logits of images and the verdicts on them behind the gradient reversal, with the norms of both gradients watched
+   * where the discriminator looks.
+   * @param place whose norms they count as; those of both are joined later.
+   */
+  #judged(x: Tensor, place: Domain): { logits: Tensor; verdict: Tensor | null } {
+    const { model, discriminator, config } = this;
+    if (!discriminator) return { logits: model.forward(x), verdict: null };
+    const looksAt = config.discriminator.tap;
+    const at = looksAt === "softmax" || looksAt === "entropy" ? "logits" : looksAt;
+    const [task, reversed] =
+      place === "source" ? [this.#norms[0]!, this.#norms[2]!] : [this.#norms[1]!, this.#norms[3]!];
+    const found = model.features(x, (map, here) => (here === at ? watchGradient(map, task) : map));
+    const seen: Features = { ...found, [at]: watchGradient(found[at], reversed) };
+    const verdict = discriminator.forward(reverseGradient(tap(seen, looksAt), () => this.#lambda));
+    return { logits: at === "logits" ? watchGradient(found.logits, task) : found.logits, verdict };
+  }
+
+  /**
+   * Measures the adapted statistics of this step, where the configuration has them, unless that was done.
+   * @throws what `signal` says, DataError.
+   */
+  async measureAdapted(signal?: AbortSignal): Promise<void> {
+    if (!this.adapted || this.adapted.step === this.step) return;
+    this.ema?.swap();
+    try {
+      const tiles = this.dataset.split("target", "train");
+      await this.adapted.measure(this.step, tiles, { statistics: this.statistics.target, ...(signal && { signal }) });
+    } finally {
+      this.ema?.swap();
+    }
+  }
+
+  /** Makes the model what is evaluated, until it is disposed: averaged weights and the adapted statistics of this step. */
+  asEvaluated(): Disposable {
+    const swap = () => {
+      this.ema?.swap();
+      if (this.adapted?.step === this.step) this.adapted.swap();
     };
+    swap();
+    return { [Symbol.dispose]: swap };
   }
 
   dispose(): void {
     this.#captured?.dispose();
-    dispose(this.#inputs);
+    dispose(this.#inputs, this.#norms);
+    this.adapted?.dispose();
+    this.teacher?.dispose();
     this.optimiser.dispose();
     this.ema?.dispose();
     this.losses.dispose();
@@ -245,82 +345,7 @@ export class Session implements Disposable {
   }
 }
 
-/** A batch on the device. */
-interface Inputs {
-  /** `[n source, crop, crop, bands]` */
-  readonly x: Tensor;
-  /** `[n source, crop, crop]`, u32 */
-  readonly y: Tensor;
-  /** `[n target, crop, crop, bands]`; null without discriminator. */
-  readonly t: Tensor | null;
-}
-
-function makeInputs(device: Device, { batch, crop }: TrainConfig, bands: number, adversarial: boolean): Inputs {
-  return withoutScope(() => ({
-    x: Tensor.zeros(device, [batch.source, crop, crop, bands]),
-    y: Tensor.zeros(device, [batch.source, crop, crop], "u32"),
-    t: adversarial ? Tensor.zeros(device, [batch.target, crop, crop, bands]) : null,
-  }));
-}
-
-/** `count` images of a batch, from `start` on. */
-const images = (x: Tensor, start: number, count: number): Tensor =>
-  slice(x, [start, ...x.shape.slice(1).map(() => 0)], [count, ...x.shape.slice(1)]);
-
-/** The segmentation network that a configuration describes, with its first values. */
-export function buildModel(device: Device, config: TrainConfig, classes: number, bands: number): DeepLabV3Plus {
-  return new DeepLabV3Plus(device, { ...config.model, classes, inChannels: bands, seed: config.seed });
-}
-
-function buildDiscriminator(device: Device, config: TrainConfig, model: DeepLabV3Plus): DomainDiscriminator {
-  const { kind, width, strides, kernel, tap: at } = config.discriminator;
-  const common = {
-    inChannels: tapChannels(model, at),
-    width,
-    seed: new Generator(config.seed).fork("discriminator").seed,
-  };
-  return new DomainDiscriminator(
-    device,
-    kind === "global" ? { kind, ...common } : { kind, strides, kernel, ...common },
-  );
-}
-
-function buildLosses(device: Device, { losses }: TrainConfig, names: readonly LossName[]): MultiLoss<LossName> {
-  const isLearned = (name: LossName) => losses.learned.includes(name) && !(name in losses.fixed);
-  const learned = losses.weighting === "fixed" ? [] : names.filter(isLearned);
-  const fixed = Object.fromEntries(
-    names.filter((name) => name in losses.fixed).map((name) => [name, losses.fixed[name]!]),
-  );
-  return new MultiLoss(device, { names, weighting: losses.weighting, learned, fixed });
-}
-
-function buildOptimiser(
-  { optim, discriminator, losses }: TrainConfig,
-  model: DeepLabV3Plus,
-  critic: DomainDiscriminator | null,
-  multi: MultiLoss<LossName>,
-): Optimizer {
-  const { kind, lr, weightDecay, momentum, headFactor } = optim;
-  const isHead = (name: string) => !name.startsWith("encoder.");
-  const groups: ParameterGroup[] = parameterGroups(model.parameters(), { lr, headFactor, weightDecay, isHead });
-  if (critic) {
-    const own = parameterGroups(critic.parameters(), { lr: lr * discriminator.lrFactor, weightDecay });
-    groups.push(...own.map((group) => ({ ...group, name: `discriminator.${group.name}` })));
-  }
-  const c = multi.parameters();
-  // Decay would pull c towards 0, which raises the weights.
-  if (c.size > 0) groups.push({ name: "lossWeights", parameters: c, lr: lr * losses.lrFactor, weightDecay: 0 });
-  switch (kind) {
-    case "sgd":
-      return new SGD(groups, { momentum });
-    case "adam":
-      return new Adam(groups);
-    case "adamw":
-      return new AdamW(groups);
-  }
-}
-
-function buildSchedule({ schedule, steps }: TrainConfig): Schedule {
-  const rules = { poly: () => poly(steps), cosine: () => cosine(steps), ganin: () => ganin(steps), constant };
-  return warmUp(rules[schedule.kind](), schedule.warmUp);
+interface ByDomain {
+  readonly source: Tensor;
+  readonly target?: Tensor;
 }

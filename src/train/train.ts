@@ -1,24 +1,34 @@
-import { access, mkdir } from "node:fs/promises";
+import { access } from "node:fs/promises";
 import { join } from "node:path";
-import type { Dataset, Domain } from "../data/dataset.js";
+import type { Dataset } from "../data/dataset.js";
 import type { DomainStatistics } from "../data/normalise.js";
 import type { Device } from "../device.js";
 import { LacunaError } from "../errors.js";
-import type { ConfusionMatrix } from "../metrics.js";
 import type { DeepLabV3Plus } from "../models/index.js";
-import { CHECKPOINT, resumeRun, saveRun } from "./checkpoint.js";
+import { BEST, CHECKPOINT, EMPTY_MEMORY, type Memory, resumeRun, saveRun } from "./checkpoint.js";
 import { type PartialConfig, resolveConfig, type TrainConfig } from "./config.js";
-import { evaluate } from "./evaluate.js";
-import { EMPTY_HISTORY, type EvaluationRecord, type History, withStep } from "./history.js";
+import { checkEvaluation, evaluateSession, scoreOf } from "./evaluation.js";
+import { type EvaluationRecord, type History, withStep } from "./history.js";
+import { RunFolder } from "./run_folder.js";
 import { Session, type StepRecord } from "./session.js";
+import { observe, type Warning } from "./warnings.js";
+
+export { evaluateDomains } from "./evaluation.js";
 
 export interface TrainOptions {
   readonly device: Device;
   readonly dataset: Dataset;
-  /** Where checkpoints go. An unfinished run that is there already is continued, with the same bits as if it had never stopped. */
+  /**
+   * Where checkpoints, metrics and event files go. An unfinished run that is there already is continued, with the same
+   * bits as if it had never stopped.
+   */
   readonly folder?: string;
+  /** Before the first step of this process: the configuration is accepted and the folder is ours. `step`: those taken. */
+  readonly onStart?: (step: number) => Promise<void>;
   readonly onStep?: (record: StepRecord) => void;
-  readonly onEvaluation?: (record: EvaluationRecord) => void;
+  /** `isBest`: by what `select` says, so far. */
+  readonly onEvaluation?: (record: EvaluationRecord, isBest: boolean) => void;
+  readonly onWarning?: (warning: Warning) => void;
   /** Stops after the step in progress; a run with a folder leaves a complete checkpoint. */
   readonly signal?: AbortSignal;
 }
@@ -26,7 +36,10 @@ export interface TrainOptions {
 /** What training gives. Dispose of it, or let `using` do so. */
 export interface TrainResult extends Disposable {
   readonly config: TrainConfig;
-  /** In evaluation mode; its weights are the moving average where the configuration keeps one. */
+  /**
+   * In evaluation mode; its weights are the moving average where the configuration keeps one, its running statistics
+   * those adapted to the target where it says so and the run is finished.
+   */
   readonly model: DeepLabV3Plus;
   readonly statistics: DomainStatistics;
   /** Steps taken. */
@@ -44,30 +57,42 @@ export class DivergedError extends LacunaError {
 }
 
 /**
- * Trains a DeepLabV3+ on the labels of the source, and in mode `adversarial` also on unlabelled tiles of the target,
- * whose features a discriminator behind a gradient reversal makes indistinguishable (Ganin & Lempitsky 2015).
+ * Trains a DeepLabV3+ on the labels of the source and, as the mode says, on unlabelled tiles of the target: adversarially,
+ * a discriminator behind a gradient reversal makes the features of both indistinguishable (Ganin & Lempitsky 2015); by
+ * self-training, a teacher labels the target (Tarvainen & Valpola 2017).
  * @throws ConfigError for a configuration that is not one; DataError; CheckpointError where the folder's checkpoint
- * cannot be used or written; DivergedError; DeviceError.
+ * cannot be used or written, or another process trains in the folder; DivergedError; DeviceError.
  */
 export async function train(config: PartialConfig, options: TrainOptions): Promise<TrainResult> {
   const resolved = resolveConfig(config);
-  const { device, dataset, folder, signal } = options;
-  const file = folder === undefined ? null : join(folder, CHECKPOINT);
-  if (folder !== undefined) await mkdir(folder, { recursive: true });
-  const { session, history: before } =
-    file !== null && (await exists(file))
-      ? await resumeRun(file, device, resolved, dataset)
-      : { session: await Session.start(device, resolved, dataset), history: EMPTY_HISTORY };
+  checkEvaluation(resolved, options.dataset);
+  const folder = options.folder === undefined ? null : await RunFolder.open(options.folder);
   try {
-    const history = await run(session, before, file, options);
-    session.ema?.swap();
+    return await trainIn(folder, resolved, options);
+  } finally {
+    await folder?.close();
+  }
+}
+
+async function trainIn(folder: RunFolder | null, config: TrainConfig, options: TrainOptions): Promise<TrainResult> {
+  const { device, dataset } = options;
+  const file = folder && join(folder.path, CHECKPOINT);
+  const { session, memory: before } =
+    file !== null && (await exists(file))
+      ? await resumeRun(file, device, config, dataset)
+      : { session: await Session.start(device, config, dataset), memory: EMPTY_MEMORY };
+  try {
+    await options.onStart?.(session.step);
+    await folder?.begin(session.step);
+    const { history } = await run(folder, session, before, options);
+    session.asEvaluated(); // for good
     session.model.eval();
     return {
-      config: resolved,
+      config,
       model: session.model,
       statistics: session.statistics,
       step: session.step,
-      finished: session.step >= resolved.steps,
+      finished: session.step >= config.steps,
       history,
       [Symbol.dispose]: () => session.dispose(),
     };
@@ -75,33 +100,78 @@ export async function train(config: PartialConfig, options: TrainOptions): Promi
     session.dispose();
     throw error;
   }
+}
 
-  async function run(session: Session, start: History, file: string | null, options: TrainOptions): Promise<History> {
-    const { steps, evaluateEvery, checkpointEvery } = resolved;
-    const due = (every: number) => every > 0 && session.step > 0 && session.step % every === 0;
-    let history = start;
-    let saved = session.step;
-    for (;;) {
-      if (due(evaluateEvery) && history.evaluations.at(-1)?.step !== session.step && !signal?.aborted) {
-        const { record, seconds } = await evaluateSession(session, signal);
-        if (record) {
-          history = { ...history, evaluations: [...history.evaluations, record], seconds: history.seconds + seconds };
-          options.onEvaluation?.(record);
-        }
-      }
-      if (session.step >= steps || signal?.aborted) break;
-      const record = await session.advance();
-      if (!Number.isFinite(record.total)) throw new DivergedError(record);
-      history = withStep(history, record, steps);
-      options.onStep?.(record);
-      if (file !== null && due(checkpointEvery) && session.step < steps) {
-        await saveRun(file, session, history);
-        saved = session.step;
+/** Steps, evaluations and checkpoints up to the end, or until the signal. */
+async function run(
+  folder: RunFolder | null,
+  session: Session,
+  before: Memory,
+  { signal, onStep, onEvaluation, onWarning }: TrainOptions,
+): Promise<Memory> {
+  const { steps, evaluateEvery, checkpointEvery } = session.config;
+  const due = (every: number) => every > 0 && session.step > 0 && session.step % every === 0;
+  let memory = before;
+  /** What the last checkpoint remembers. */
+  let saved = before;
+  let adaptedBefore = session.adapted?.step;
+  const save = async () => {
+    if (!folder) return;
+    folder.sync(); // what a checkpoint counts as done must be written
+    await saveRun(join(folder.path, CHECKPOINT), session, memory);
+    saved = memory;
+    adaptedBefore = session.adapted?.step;
+  };
+  for (;;) {
+    const { evaluations } = memory.history;
+    if (due(evaluateEvery) && evaluations.at(-1)?.step !== session.step && !signal?.aborted) {
+      const started = performance.now();
+      const record = await evaluateSession(session, signal);
+      if (record) {
+        memory = withEvaluation(memory, record, session.config, (performance.now() - started) / 1000);
+        folder?.evaluation(record);
+        const isBest = memory.history.best?.step === session.step;
+        if (folder && isBest) await saveRun(join(folder.path, BEST), session, memory, "model");
+        onEvaluation?.(record, isBest);
       }
     }
-    if (file !== null && (saved !== session.step || history !== start)) await saveRun(file, session, history);
-    return history;
+    if (session.step >= steps || signal?.aborted) break;
+    if (due(checkpointEvery) && saved !== memory) await save();
+    const record = await session.advance();
+    folder?.step(record);
+    if (!Number.isFinite(record.total)) throw new DivergedError(record);
+    const { state: warnings, said } = observe(memory.warnings, record, session.losses.learned);
+    memory = { history: withStep(memory.history, record, steps), warnings };
+    onStep?.(record);
+    for (const warning of said) {
+      folder?.warning(warning);
+      onWarning?.(warning);
+    }
   }
+  if (session.step >= steps) {
+    try {
+      await session.measureAdapted(signal);
+    } catch (error) {
+      if (!signal?.aborted) throw error; // the same command measures them
+    }
+  }
+  if (saved !== memory || adaptedBefore !== session.adapted?.step) await save();
+  return memory;
+}
+
+function withEvaluation(memory: Memory, record: EvaluationRecord, { select }: TrainConfig, seconds: number): Memory {
+  const { history } = memory;
+  const score = scoreOf(record, select);
+  const better = score !== null && Number.isFinite(score) && (history.best === null || score > history.best.score);
+  return {
+    ...memory,
+    history: {
+      ...history,
+      evaluations: [...history.evaluations, record],
+      best: better ? { step: record.step, score } : history.best,
+      seconds: history.seconds + seconds,
+    },
+  };
 }
 
 const exists = (file: string): Promise<boolean> =>
@@ -109,41 +179,3 @@ const exists = (file: string): Promise<boolean> =>
     () => true,
     () => false,
   );
-
-/** Mean IoU on both val splits, with the averaged weights where there are any; no record where `signal` cut it short. */
-async function evaluateSession(
-  session: Session,
-  signal: AbortSignal | undefined,
-): Promise<{ record: EvaluationRecord | null; seconds: number }> {
-  const started = performance.now();
-  session.ema?.swap();
-  try {
-    const { source, target } = await evaluateDomains(session.model, session.dataset, session.statistics, signal);
-    const record = {
-      step: session.step,
-      sourceMeanIoU: source?.scores().meanIoU ?? null,
-      targetMeanIoU: target?.scores().meanIoU ?? null,
-    };
-    return { record, seconds: (performance.now() - started) / 1000 };
-  } catch (error) {
-    if (signal?.aborted) return { record: null, seconds: 0 };
-    throw error;
-  } finally {
-    session.ema?.swap();
-  }
-}
-
-/** Confusion matrices on the val splits of both domains; null where the data set lacks one. */
-export async function evaluateDomains(
-  model: DeepLabV3Plus,
-  dataset: Dataset,
-  statistics: DomainStatistics,
-  signal?: AbortSignal,
-): Promise<Record<Domain, ConfusionMatrix | null>> {
-  const on = async (domain: Domain) => {
-    if (!dataset.has(domain, "val")) return null;
-    const tiles = dataset.split(domain, "val");
-    return evaluate(model, dataset, tiles, { statistics: statistics[domain], ...(signal && { signal }) });
-  };
-  return { source: await on("source"), target: await on("target") };
-}

@@ -13,10 +13,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { runCommandLine } from "../../src/cli/run.js";
 import { encodePNG } from "../../src/data/index.js";
 import { readRunState } from "../../src/train/index.js";
 import { tinyCities } from "../train/tiny.js";
+import { lacuna } from "./lacuna.js";
 
 let root: string;
 let data: string;
@@ -39,25 +39,6 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
-/** Runs a command line in this process; its output as two texts. `onOutput` is called after every write. */
-async function lacuna(args: readonly string[], onOutput: (text: string) => void = () => {}) {
-  const out = { stdout: "", stderr: "" };
-  const stream = (name: keyof typeof out) => ({
-    write: (text: string) => {
-      out[name] += text;
-      onOutput(text);
-      return true;
-    },
-  });
-  // A terminal is more than what commands use of it.
-  const terminal = {
-    stdout: stream("stdout"),
-    stderr: stream("stderr"),
-    env: { TERM: "dumb" },
-  } as unknown as Parameters<typeof runCommandLine>[1];
-  return { code: await runCommandLine(args, terminal), ...out };
-}
-
 const TINY = ["--device", "reference", "--crop", "16", "--batch", "2", "--width", "0.125"];
 const SET = ["model.imagePooling=group", "normalise=source", "discriminator.width=4", "discriminator.strides=[1]"];
 const trainArgs = (out: string, ...more: string[]) => [
@@ -65,6 +46,12 @@ const trainArgs = (out: string, ...more: string[]) => [
   ...SET.flatMap((entry) => ["--set", entry]),
   ...more,
 ];
+
+/** All but the event file, which bears the time in its name. */
+const filesOf = (folder: string) =>
+  readdirSync(folder)
+    .filter((name) => !name.startsWith("events.out.tfevents."))
+    .sort();
 
 describe("lacuna", () => {
   it("helps", async () => {
@@ -85,19 +72,26 @@ describe("lacuna", () => {
     [2, /--data is missing/, ["train"]],
     [2, /--out is missing/, ["train", "--data", "x"]],
     [2, /--speed/, ["train", "--speed", "9"]],
-    [2, /Unexpected argument/, ["train", "here"]],
+    [2, /here: .*no such file/, ["train", "here"]],
+    [2, /one configuration is enough/, ["train", "here", "there"]],
     [2, /--steps must be a whole number/, ["train", "--data", "x", "--out", "y", "--steps", "1e400"]],
     [2, /--batch must be a whole number/, ["train", "--data", "x", "--out", "y", "--batch=-1"]],
     [2, /--width must be a number/, ["train", "--data", "x", "--out", "y", "--width", "wide"]],
     [2, /model\.width/, ["train", "--data", "x", "--out", "y", "--width", "0"]],
     [2, /mode: must be one of/, ["train", "--data", "x", "--out", "y", "--mode", "both"]],
     [2, /--device must be one of/, ["eval", "--run", "x", "--data", "y", "--device", "tpu"]],
-    [2, /optimizer: there is no such entry/, ["train", "--data", "x", "--out", "y", "--set", "optimizer.lr=1"]],
+    [
+      2,
+      /optimizer\.lr: there is no such entry; did you mean optim\.lr\?/,
+      ["train", "--data", "x", "--out", "y", "--set", "optimizer.lr=1"],
+    ],
     [2, /optim\.lr: must be number/, ["train", "--data", "x", "--out", "y", "--set", "optim.lr=fast"]],
     [2, /--set takes key=value/, ["train", "--data", "x", "--out", "y", "--set", "__proto__.x=1"]],
     [2, /there is no such entry/, ["train", "--data", "x", "--out", "y", "--set", "constructor.x=1"]],
     [2, /--set/, ["train", "--data", "x", "--out", "y", "--set", "augment.scale=[1"]],
-    [2, /--config/, ["train", "--data", "x", "--out", "y", "--config", "/nowhere.yaml"]],
+    [2, /nowhere\.yaml: .*no such file/, ["train", "/nowhere.yaml", "--data", "x", "--out", "y"]],
+    [2, /--seeds must be a whole number/, ["train", "--data", "x", "--out", "y", "--seeds", "0,,1"]],
+    [2, /seeds: must list one seed or more, each once/, ["train", "--data", "x", "--out", "y", "--seeds", "1,1"]],
     [2, /--domain/, ["predict", "--run", "x", "--images", "y", "--out", "z", "--domain", "moon"]],
     [2, /--seeds/, ["demo", "--seeds", "0"]],
     [3, /nowhere: no such folder/, ["train", "--data", "/nowhere", "--out", "y"]],
@@ -137,13 +131,13 @@ describe("lacuna", () => {
   it("reads YAML and JSON, flags over files and --set over both", async () => {
     const [yaml, out] = [join(root, "config.yaml"), join(root, "run-config")];
     writeFileSync(yaml, "steps: 9\nseed: 5\noptim:\n  lr: 0.25\n  weightDecay: 0.5\n");
-    const more = ["--config", yaml, "--steps", "1", "--set", "optim.lr=0.125", "--mode", "source-only"];
+    const more = [yaml, "--steps", "1", "--set", "optim.lr=0.125", "--mode", "source-only"];
     expect((await lacuna(trainArgs(out, ...more))).code).toBe(0);
     const { config } = await readRunState(join(out, "checkpoint.safetensors"));
     expect(config).toMatchObject({ steps: 1, seed: 5, batch: { source: 2, target: 2 } });
     expect(config.optim).toMatchObject({ lr: 0.125, weightDecay: 0.5 });
     writeFileSync(yaml, '{"steps": "many"}');
-    expect((await lacuna(trainArgs(out, "--config", yaml))).stderr).toMatch(/steps: must be number/);
+    expect((await lacuna(trainArgs(out, yaml))).stderr).toMatch(/steps: must be number/);
   });
 
   it("trains, reports, scores and predicts", async () => {
@@ -152,9 +146,10 @@ describe("lacuna", () => {
     expect(run.stderr).toBe("");
     expect(run.code).toBe(0);
     expect(run.stdout).toMatch(
-      /2\/2 {2}ce [\d.]+×0\.50 tversky [\d.]+×[\d.]+ domain [\d.]+×[\d.]+ {2}λ [\d.]+ {2}D \d+\/\d+ %/,
+      /2\/2 {2}0:00 left {2}[\d.]+ images\/s {2}ce [\d.]+×0\.50 tversky [\d.]+×[\d.]+ domain [\d.]+×[\d.]+ {2}λ [\d.]+ {2}D \d+\/\d+ % {2}∇ task [\de.-]+ reversed [\de.-]+\n/,
     );
-    expect(readdirSync(out).sort()).toEqual(["checkpoint.safetensors", "report.html", "report.json"]);
+    const files = ["checkpoint.safetensors", "config.yaml", "metrics.jsonl", "report.html", "report.json"];
+    expect(filesOf(out)).toEqual(files);
     const report = JSON.parse(readFileSync(join(out, "report.json"), "utf8"));
     expect(report).toMatchObject({ steps: 2, classes: tinyCities().classes, config: { mode: "adversarial" } });
     expect(report.target.pixels).toBe(800);
@@ -198,7 +193,7 @@ describe("lacuna", () => {
     exit.mockRestore();
     expect(stopped.code).toBe(expected);
     expect(process.listenerCount(signal)).toBe(listeners);
-    expect(readdirSync(out)).toEqual(["checkpoint.safetensors"]);
+    expect(filesOf(out)).toEqual(["checkpoint.safetensors", "config.yaml", "metrics.jsonl"]);
     expect((await readRunState(join(out, "checkpoint.safetensors"))).step).toBe(1);
     expect((await lacuna(args)).code).toBe(0);
     expect((await readRunState(join(out, "checkpoint.safetensors"))).step).toBe(3);

@@ -14,7 +14,7 @@ const file = (name: string, text: string) => {
 };
 
 test("a file may hold every entry there is", async () => {
-  const whole = await readConfigFile(file("all.json", JSON.stringify(DEFAULT_CONFIG)));
+  const { config: whole } = await readConfigFile(file("all.json", JSON.stringify(DEFAULT_CONFIG)));
   expect(resolveConfig(whole)).toEqual(DEFAULT_CONFIG);
 });
 

@@ -5,10 +5,12 @@ import { afterAll, describe, expect, it } from "vitest";
 import { readSafetensors, writeSafetensors } from "../../src/checkpoint/index.js";
 import { CheckpointError, ConfigError } from "../../src/errors.js";
 import {
+  BEST,
   CHECKPOINT,
   DivergedError,
   type EvaluationRecord,
   loadTrained,
+  METRICS,
   type PartialConfig,
   resolveConfig,
   type StepRecord,
@@ -117,7 +119,18 @@ describe("train", () => {
 });
 
 describe("a run folder", () => {
-  const config: PartialConfig = { ...tiny, ema: 0.9, evaluateEvery: 3, schedule: { kind: "poly", warmUp: 2 } };
+  const config: PartialConfig = {
+    ...tiny,
+    mode: "adversarial+self-training",
+    selfTraining: { decay: 0.5, threshold: 0.3, warmUp: 1 },
+    ema: 0.9,
+    adaBN: true,
+    steps: 3,
+    evaluateEvery: 2,
+    checkpointEvery: 2,
+    select: "snd",
+    schedule: { kind: "poly", warmUp: 2 },
+  };
 
   it("continues with the same bits, on every device", async () => {
     for (const device of await allDevices()) {
@@ -132,7 +145,7 @@ describe("a run folder", () => {
       });
       expect(whole.finished).toBe(true);
       whole[Symbol.dispose]();
-      expect(evaluations.map((e) => e.step)).toEqual([3]);
+      expect(evaluations.map((e) => e.step)).toEqual([2]);
 
       const stop = new AbortController();
       const half = await train(config, {
@@ -141,22 +154,36 @@ describe("a run folder", () => {
         folder: parted,
         signal: stop.signal,
         onStep: ({ step }) => {
-          if (step === 2) stop.abort();
+          if (step === 1) stop.abort();
         },
       });
-      expect([half.finished, half.step]).toEqual([false, 2]);
+      expect([half.finished, half.step]).toEqual([false, 1]);
       half[Symbol.dispose]();
       const steps: number[] = [];
       const rest = await train(config, { device, dataset, folder: parted, onStep: (r) => steps.push(r.step) });
-      expect([rest.finished, steps]).toEqual([true, [3, 4]]);
+      expect([rest.finished, steps]).toEqual([true, [2, 3]]);
       rest[Symbol.dispose]();
+
+      for (const path of [straight, parted]) {
+        const kept = readFileSync(join(path, METRICS), "utf8").trimEnd().split("\n");
+        expect(kept.map((line) => `${JSON.parse(line).kind} ${JSON.parse(line).step}`)).toEqual([
+          "step 1",
+          "step 2",
+          "evaluation 2",
+          "step 3",
+        ]);
+      }
+      const [best, other] = [await readSafetensors(join(straight, BEST)), await readSafetensors(join(parted, BEST))];
+      expect(JSON.parse(best.metadata.get("lacuna.run")!)).toMatchObject({ step: 2, history: { best: { step: 2 } } });
+      expect([...best.tensors.keys()].some((name) => /^(optimiser|discriminator|teacher)/.test(name))).toBe(false);
+      for (const [name, { data }] of best.tensors) expect(other.tensors.get(name)!.data).toEqual(data);
 
       const [a, b] = [
         await readSafetensors(join(straight, CHECKPOINT)),
         await readSafetensors(join(parted, CHECKPOINT)),
       ];
       expect([...b.tensors.keys()].sort()).toEqual([...a.tensors.keys()].sort());
-      for (const part of ["model", "discriminator", "lossWeights", "optimiser", "ema"]) {
+      for (const part of ["model", "discriminator", "lossWeights", "optimiser", "ema", "teacher", "adaBN"]) {
         expect(
           [...a.tensors.keys()].some((name) => name.startsWith(`${part}.`)),
           part,
@@ -181,8 +208,11 @@ describe("a run folder", () => {
     for (const [name, t] of result.model.parameters()) {
       expect(await loaded.model.parameters().get(name)!.data(), name).toEqual(await t.data());
     }
-    for (const [name, t] of result.model.buffers())
+    using unadapted = await loadTrained(join(path, CHECKPOINT), device, { adapted: false });
+    for (const [name, t] of result.model.buffers()) {
       expect(await loaded.model.buffers().get(name)!.data()).toEqual(await t.data());
+      expect(await unadapted.model.buffers().get(name)!.data(), name).not.toEqual(await t.data());
+    }
     expect(loaded.run.classes).toEqual(tinyCities().classes);
     const { tensors } = await readSafetensors(join(path, CHECKPOINT));
     expect(tensors.get("ema.model.encoder.conv1.weight")!.data).not.toEqual(
