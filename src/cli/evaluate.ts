@@ -144,11 +144,7 @@ async function scoreRuns(
   return { runs, protocol: protocol! };
 }
 
-function protocolOf(
-  dataset: FolderDataset & { readonly protocol?: string | null },
-  settings: Settings,
-  views: number,
-): Protocol {
+function protocolOf(dataset: FolderDataset, settings: Settings, views: number): Protocol {
   const { flip, rot90, scales = [] } = settings.views;
   const exclude = settings.exclude.map((name) => {
     const index = dataset.classes.indexOf(name);
@@ -160,7 +156,7 @@ function protocolOf(
   if (exclude.length >= dataset.classes.length) throw new UsageError("--exclude leaves no class");
   return {
     dataset: basename(dataset.name),
-    tag: dataset.protocol ?? null,
+    tag: dataset.protocol,
     classes: dataset.classes,
     checkpoint: settings.checkpoint,
     augmentation: [

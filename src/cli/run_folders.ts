@@ -1,9 +1,9 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { CHECKPOINT } from "../train/checkpoint.js";
+import { BEST, CHECKPOINT } from "../train/checkpoint.js";
 
 /** Which of a run's checkpoints: the last state, or the model that did best in evaluations during training. */
-export const checkpointFiles = { last: CHECKPOINT, best: "best.safetensors" } as const;
+export const checkpointFiles = { last: CHECKPOINT, best: BEST } as const;
 export type CheckpointName = keyof typeof checkpointFiles;
 
 /**

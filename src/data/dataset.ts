@@ -53,8 +53,6 @@ export interface Dataset {
   readonly protocol?: string | null;
   /** Label value of pixels that count nowhere. */
   readonly ignoreIndex: number;
-  /** How tiles, splits and labels were made, as a tag that reports carry: scores under two protocols do not compare. */
-  readonly protocol?: string | null;
   /** Does the split exist? */
   has(domain: Domain, split: Split): boolean;
   /** @throws DataError where the split does not exist. */
