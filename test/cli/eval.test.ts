@@ -133,3 +133,29 @@ describe("lacuna eval", () => {
     expect(mixed.code).toBe(4);
   });
 });
+
+describe("lacuna report", () => {
+  it("writes what training wrote, without training, and keeps what only that knew", async () => {
+    const folder = run(2);
+    const read = () => JSON.parse(readFileSync(join(folder, "report.json"), "utf8"));
+    const before = read();
+    expect(before.command).toMatch(/^lacuna train --data .* --seeds 0,2/);
+    expect(before.environment.node).toBe(process.version);
+    expect(before.protocol).toBe("tiny-v1");
+    const page = readFileSync(join(folder, "report.html"), "utf8");
+    expect(page).toContain("--seeds 0,2");
+    rmSync(join(folder, "report.html"));
+    const args = ["report", "--data", data, "--device", "reference", "--run"];
+    const { code, stdout } = await lacuna([...args, folder]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^source\/val: mean IoU(.|\n)*\ntarget\/val: mean IoU/);
+    expect(read()).toEqual(before);
+    expect(readFileSync(join(folder, "report.html"), "utf8")).toBe(page);
+
+    writeFileSync(join(folder, "report.json"), "{ half a");
+    expect((await lacuna([...args, folder])).code).toBe(0);
+    expect(read()).toMatchObject({ command: null, environment: null, target: before.target });
+    expect(readFileSync(join(folder, "report.html"), "utf8")).toContain("not recorded");
+    expect((await lacuna([...args, "/nowhere"])).code).toBe(4);
+  });
+});
