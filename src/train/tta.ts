@@ -104,8 +104,8 @@ const PIECES = 8;
 /**
  * `x` with one axis in reverse order, by copies alone: values keep their bits. An index along an axis of size f₁·f₂·…
  * has the digits d₁, d₂, … in that mixed radix, and the reverse of it the digits fᵢ − 1 − dᵢ: so each digit is reversed
- * by itself, with fᵢ pieces cut out and joined the other way round. 512 = 8·8·8 takes three passes over the tensor;
- * against the network's cost that is nothing, and no array goes to the host and back.
+ * by itself, with fᵢ pieces cut out and joined the other way round. 512 = 8·8·8 takes three passes over the tensor,
+ * little beside a network, and no array goes to the host and back.
  */
 function reversed(x: Tensor, axis: number): Tensor {
   const size = x.shape[axis]!;
