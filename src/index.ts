@@ -7,11 +7,19 @@ export { backendNames, type Device, type DeviceReport, devices, open } from "./d
 export * from "./errors.js";
 export * from "./losses.js";
 export {
+  BoundaryCounts,
+  type BoundaryCountsJSON,
+  type BoundaryOptions,
+  type BoundaryScores,
+  type ClassBoundaryScores,
+} from "./metrics/boundary.js";
+export {
   type ClassScores,
   ConfusionMatrix,
   type ConfusionMatrixJSON,
   type ConfusionMatrixOptions,
   type Scores,
+  type ScoresOptions,
 } from "./metrics.js";
 export * from "./models/index.js";
 export { MultiLoss, type MultiLossOptions } from "./multi_loss.js";

@@ -14,11 +14,14 @@ export interface ClassScores {
   readonly recall: number | null;
 }
 
-/** What a confusion matrix says. Never NaN: means are over the classes that have the score, and 0 where none has. */
+/**
+ * What a confusion matrix says. Never NaN: means are over the classes that have the score and are not excluded, and 0
+ * where none is left.
+ */
 export interface Scores {
   /** Labelled pixels, those ignored not counted. */
   readonly pixels: number;
-  /** Share of pixels predicted right. */
+  /** Share of pixels predicted right, excluded classes included. */
   readonly overallAccuracy: number;
   /** Mean recall over the classes in the labels. */
   readonly meanAccuracy: number;
@@ -27,16 +30,24 @@ export interface Scores {
   readonly meanF1: number;
   readonly meanPrecision: number;
   readonly meanRecall: number;
-  /** IoU weighted by the share of each class in the labels. */
+  /** IoU weighted by the share of each class in the labels of those that are not excluded. */
   readonly frequencyWeightedIoU: number;
   /**
    * Cohen's (o − e) / (1 − e): agreement beyond what the class shares alone give. 1 where labels and predictions are all
-   * of one and the same class (0 / 0), 0 where nothing was counted.
+   * of one and the same class (0 / 0), 0 where nothing was counted. Excluded classes included.
    */
   readonly kappa: number;
   readonly perClass: readonly ClassScores[];
   /** Classes neither labelled nor predicted, which no mean includes. */
   readonly absent: readonly number[];
+}
+
+export interface ScoresOptions {
+  /**
+   * Classes that no mean includes, such as clutter. Their pixels still count: as errors of the other classes where they
+   * are confused with those, and in overall accuracy and kappa. `ignoring` leaves the pixels out.
+   */
+  readonly exclude?: readonly number[];
 }
 
 export interface ConfusionMatrixOptions {
@@ -111,8 +122,23 @@ export class ConfusionMatrix {
     return this.#counts[label * this.classes + prediction]!;
   }
 
-  scores(): Scores {
+  /**
+   * The same counts without the pixels labelled as one of `classes`, as if their label were the ignore index. Other
+   * pixels predicted as one of them stay: they are missed by their own class.
+   * @throws ArgumentError where one of them is no class.
+   */
+  ignoring(classes: readonly number[]): ConfusionMatrix {
+    this.#checkClasses("ConfusionMatrix.ignoring", classes);
+    const left = new ConfusionMatrix(this.classes, { ignoreIndex: this.ignoreIndex });
+    left.#accumulate(this.#counts.map((n, i) => (classes.includes(Math.floor(i / this.classes)) ? 0 : n)));
+    return left;
+  }
+
+  /** @throws ArgumentError where an excluded class is none. */
+  scores({ exclude = [] }: ScoresOptions = {}): Scores {
+    this.#checkClasses("ConfusionMatrix.scores", exclude);
     const range = [...Array(this.classes).keys()];
+    const kept = range.filter((c) => !exclude.includes(c));
     const labelled = range.map((c) => total(range.map((k) => this.count(c, k))));
     const predicted = range.map((c) => total(range.map((k) => this.count(k, c))));
     const right = range.map((c) => this.count(c, c));
@@ -131,16 +157,19 @@ export class ConfusionMatrix {
     const share = (count: number) => (pixels > 0 ? count / pixels : 0);
     const observed = share(total(right));
     const expected = total(range.map((c) => share(labelled[c]!) * share(predicted[c]!)));
-    const meanRecall = mean(perClass.map(({ recall }) => recall));
+    const meanOf = (score: "iou" | "f1" | "precision" | "recall") => mean(kept.map((c) => perClass[c]![score]));
+    const meanRecall = meanOf("recall");
+    const keptPixels = total(kept.map((c) => labelled[c]!));
     return {
       pixels,
       overallAccuracy: observed,
       meanAccuracy: meanRecall,
-      meanIoU: mean(perClass.map(({ iou }) => iou)),
-      meanF1: mean(perClass.map(({ f1 }) => f1)),
-      meanPrecision: mean(perClass.map(({ precision }) => precision)),
+      meanIoU: meanOf("iou"),
+      meanF1: meanOf("f1"),
+      meanPrecision: meanOf("precision"),
       meanRecall,
-      frequencyWeightedIoU: total(perClass.map(({ iou }, c) => share(labelled[c]!) * (iou ?? 0))),
+      frequencyWeightedIoU:
+        keptPixels > 0 ? total(kept.map((c) => labelled[c]! * (perClass[c]!.iou ?? 0))) / keptPixels : 0,
       kappa: expected < 1 ? (observed - expected) / (1 - expected) : 1,
       perClass,
       absent: range.filter((c) => perClass[c]!.iou === null),
@@ -162,6 +191,11 @@ export class ConfusionMatrix {
     }
     matrix.#accumulate(counts);
     return matrix;
+  }
+
+  #checkClasses(op: string, classes: readonly number[]): void {
+    const wrong = classes.find((c) => !Number.isInteger(c) || c < 0 || c >= this.classes);
+    if (wrong !== undefined) throw new ArgumentError(op, `${wrong} is not one of ${this.classes} classes`);
   }
 
   #accumulate(counts: ArrayLike<number>): void {

@@ -1,14 +1,13 @@
-import { execFileSync } from "node:child_process";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { writeAtomic } from "../checkpoint/index.js";
 import { type Device, open } from "../device.js";
 import { runDemo } from "../train/demo.js";
 import { DEMO, DEMO_ON_REFERENCE } from "../train/demo_recipe.js";
-import type { Table } from "../train/report.js";
+import { textTable } from "../train/tables.js";
 import { type Command, parseOptions, type Terminal, wholeNumber } from "./command.js";
 import { deviceName } from "./device_option.js";
+import { commitOf } from "./environment.js";
 import { Interrupt } from "./interrupt.js";
 import { formatTime, Progress } from "./progress.js";
 import { ensureVulkan } from "./setup_vulkan.js";
@@ -57,7 +56,7 @@ Trains on the labels of one procedural city, with and without adaptation to a se
     await mkdir(options.out, { recursive: true });
     await writeAtomic(join(options.out, "report.html"), html);
     await writeAtomic(join(options.out, "report.json"), `${JSON.stringify(json, null, 2)}\n`);
-    for (const line of tableLines(table)) progress.say(line);
+    progress.say(`\n${textTable(table)}`);
     if (base === DEMO_ON_REFERENCE) {
       progress.say(`${recipe.steps} steps on the reference backend show that everything works, not how well.`);
     }
@@ -77,25 +76,4 @@ async function openDevice(option: string | undefined, terminal: Terminal, progre
   }
   if (await ensureVulkan((line) => progress.say(line))) return open("webgpu");
   return open(asked ?? "reference"); // asked for WebGPU: the error says why there is none
-}
-
-function tableLines({ title, columns, rows }: Table): string[] {
-  const widths = columns.map((name, i) => Math.max(name.length, ...rows.map((row) => row[i]!.length)));
-  const line = (cells: readonly string[]) =>
-    `  ${cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("   ")}`;
-  return ["", title, line(columns), ...rows.map(line), ""];
-}
-
-/** Commit of the checkout that this file runs from; null outside of one. */
-function commitOf(): string | null {
-  try {
-    const cwd = fileURLToPath(new URL("../..", import.meta.url));
-    return execFileSync("git", ["rev-parse", "HEAD"], {
-      cwd,
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "ignore"],
-    }).trim();
-  } catch {
-    return null; // no git, or no commit yet
-  }
 }

@@ -6,6 +6,7 @@ import { devicesCommand } from "./devices.js";
 import { evaluateCommand } from "./evaluate.js";
 import { explain } from "./exit_code.js";
 import { predictCommand } from "./predict.js";
+import { reportCommand } from "./report.js";
 import { setupCommand } from "./setup.js";
 import { trainCommand } from "./train.js";
 
@@ -14,6 +15,7 @@ const COMMANDS: readonly Command[] = [
   trainCommand,
   evaluateCommand,
   predictCommand,
+  reportCommand,
   devicesCommand,
   setupCommand,
   demoCommand,

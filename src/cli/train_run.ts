@@ -11,6 +11,7 @@ import { writeRunReport } from "../train/run_report.js";
 import { type SeedScores, type SeedsReport, seedsMarkdown, seedsRow } from "../train/seeds.js";
 import { type TrainResult, train } from "../train/train.js";
 import { type Surroundings, writeConfigFile } from "./config_file.js";
+import { environment } from "./environment.js";
 import type { Interrupt } from "./interrupt.js";
 import { formatTime, type Progress } from "./progress.js";
 
@@ -132,7 +133,11 @@ async function reported(runs: Runs, result: TrainResult, folder: string): Promis
   const { dataset, device, interrupt, progress } = runs;
   let report: Awaited<ReturnType<typeof writeRunReport>>;
   try {
-    report = await writeRunReport(result, dataset, device, interrupt.signal);
+    report = await writeRunReport(result, dataset, device, {
+      signal: interrupt.signal,
+      command: runs.command,
+      environment: environment(),
+    });
   } catch (error) {
     if (interrupt.code !== null) return false; // the checkpoint is complete; the same command reports
     throw error;

@@ -7,10 +7,13 @@ import type { PartialConfig } from "./config.js";
 import type { DemoRecipe } from "./demo_recipe.js";
 import { adaptBatchNorm, evaluate, predict } from "./evaluate.js";
 import { chartsOf, type History } from "./history.js";
-import { type Chart, type Picture, type PictureGrid, paintLabels, renderReport, type Table } from "./report.js";
-import { spread } from "./run_report.js";
+import type { Chart } from "./report/chart.js";
+import { type Picture, type PictureGrid, paintLabels } from "./report/pictures.js";
+import { renderReport } from "./report.js";
 import { confusionTable, percent } from "./scores.js";
 import type { StepRecord } from "./session.js";
+import { showSpread, spreadOf } from "./spread.js";
+import type { Table } from "./tables.js";
 import { type TrainResult, train } from "./train.js";
 
 /** What is compared: trained on the source alone and adversarially, each as it is and with AdaBN on the target. */
@@ -232,20 +235,12 @@ function meanScore(scores: readonly MethodScore[], classes: readonly string[]): 
   };
 }
 
-/** `43.2 ± 1.3`: mean and standard deviation over seeds, percent. */
-function spreadOf(values: readonly (number | null)[]): string {
-  const known = values.filter((v) => v !== null);
-  if (known.length === 0) return percent(null);
-  const mean = meanOf(known);
-  if (known.length === 1) return percent(mean);
-  const deviation = Math.sqrt(known.reduce((sum, v) => sum + (v - mean) ** 2, 0) / (known.length - 1));
-  return `${percent(mean)} ± ${percent(deviation)}`;
-}
-
 function compare(outcomes: readonly SeedOutcome[], classes: readonly string[]): Table {
   const row = (name: string, value: (score: MethodScore) => number | null) => [
     name,
-    ...METHODS.map((method) => spreadOf(outcomes.map((o) => value(o.scores[method])))),
+    ...METHODS.map((method) =>
+      showSpread(spreadOf(outcomes.map((o) => value(o.scores[method]))), percent, outcomes.length),
+    ),
   ];
   return {
     title: `IoU on the target city, percent${outcomes.length > 1 ? `, mean and deviation over ${outcomes.length} seeds` : ""}`,
@@ -256,4 +251,10 @@ function compare(outcomes: readonly SeedOutcome[], classes: readonly string[]): 
       row("source city, mean", (s) => s.sourceMIoU),
     ],
   };
+}
+
+/** At most `count` indices below `length`, evenly spread. */
+function spread(length: number, count: number): number[] {
+  const shown = Math.min(length, count);
+  return Array.from({ length: shown }, (_, i) => Math.floor(((i + 0.5) * length) / shown));
 }

@@ -7,6 +7,7 @@ import type { DeepLabV3Plus } from "../models/index.js";
 import { BatchNorm, foldBatchNorms } from "../nn/index.js";
 import { argmax } from "../ops/index.js";
 import { scope, Tensor } from "../tensor.js";
+import { probabilities, type View } from "./tta.js";
 
 /** Tiles are padded to multiples of this: every variant and output stride takes such sizes. */
 const MULTIPLE = 16;
@@ -18,6 +19,14 @@ export interface PredictOptions {
   readonly batch?: number;
   readonly signal?: AbortSignal;
 }
+
+export interface EvaluateOptions extends PredictOptions {
+  /** Class probabilities are averaged over these before the most likely is taken; default: the images as they are. */
+  readonly views?: readonly View[];
+  /** Sees every tile with its predictions `[height, width]`, in the order of the split. */
+  readonly onTile?: (tile: LabelledTile, prediction: Uint8Array) => void;
+}
+export type LabelledTile = Tile & { readonly label: Uint8Array };
 
 export const roundUp = (size: number): number => Math.ceil(size / MULTIPLE) * MULTIPLE;
 
@@ -60,17 +69,20 @@ export function evaluating(model: DeepLabV3Plus): Disposable {
 }
 
 /**
- * The most likely class of every pixel, in one pass over each whole tile.
+ * The most likely class of every pixel, over each whole tile at once.
+ * @param views of each tile, whose probabilities are averaged; without any, one pass over the tile as it is.
  * @returns one array `[height, width]` a tile, of class indices.
  */
 export async function predict(
   model: DeepLabV3Plus,
   tiles: readonly Tile[],
   statistics: ChannelStatistics,
+  views?: readonly View[],
 ): Promise<Uint8Array[]> {
   const classes = scope(() => {
     using _ = evaluating(model);
-    return argmax(model.forward(upload(model, tiles, statistics))); // [n, height, width], u32
+    const images = upload(model, tiles, statistics);
+    return argmax(views ? probabilities(model, images, views) : model.forward(images)); // [n, height, width], u32
   });
   const data = await classes.data();
   const [, height, width] = classes.shape as [number, number, number];
@@ -93,17 +105,19 @@ export async function evaluate(
   model: DeepLabV3Plus,
   dataset: Dataset,
   tiles: TileSource,
-  { statistics, batch = 8, signal }: PredictOptions,
+  { statistics, batch = 8, signal, views, onTile }: EvaluateOptions,
 ): Promise<ConfusionMatrix> {
   const confusion = new ConfusionMatrix(dataset.classes.length, { ignoreIndex: dataset.ignoreIndex });
   using _mode = evaluating(model);
   using _folded = foldBatchNorms(model);
   for await (const some of batches(tiles, batch)) {
     signal?.throwIfAborted();
-    const predictions = await predict(model, some, statistics);
+    const predictions = await predict(model, some, statistics, views);
     some.forEach((tile, i) => {
-      if (!tile.label) throw new DataError(tile.name, "has no labels to compare with");
-      confusion.add(predictions[i]!, tile.label);
+      const { label } = tile;
+      if (!label) throw new DataError(tile.name, "has no labels to compare with");
+      confusion.add(predictions[i]!, label);
+      onTile?.({ ...tile, label }, predictions[i]!);
     });
   }
   return confusion;

@@ -1,4 +1,4 @@
-import type { Chart, Series } from "./report.js";
+import type { Chart, Series } from "./report/chart.js";
 import type { StepRecord } from "./session.js";
 import type { ValidatorScores } from "./validators.js";
 

@@ -3,7 +3,7 @@ import { tileBands, tileType, toTile } from "../data/image.js";
 import { displayed } from "../data/picture.js";
 import { encodePNG } from "../data/png.js";
 import type { Raster } from "../data/raster/raster.js";
-import { classColour } from "./report.js";
+import { classColour } from "./report/pictures.js";
 import { NO_CLASS } from "./scene_map.js";
 
 /** Longer side of an overlay, pixels: it is for looking at. */

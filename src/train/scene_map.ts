@@ -3,7 +3,7 @@ import { encodePNG } from "../data/png.js";
 import type { Raster } from "../data/raster/raster.js";
 import { type TiffSpec, TiffWriter } from "../data/raster/tiff_writer.js";
 import type { DeepLabV3Plus } from "../models/index.js";
-import { classColour } from "./report.js";
+import { classColour } from "./report/pictures.js";
 import { predictScene, type SceneOptions, type SceneRows } from "./scene.js";
 
 /** Value of a class map where nothing was measured. */

@@ -1,5 +1,5 @@
 import type { ConfusionMatrix } from "../metrics.js";
-import type { ConfusionTable } from "./report.js";
+import type { ConfusionTable } from "./report/confusion.js";
 
 /** Rows: labels, columns: predictions. */
 export function countsOf(confusion: ConfusionMatrix): number[][] {

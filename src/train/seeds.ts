@@ -1,13 +1,7 @@
 import type { Domain } from "../data/dataset.js";
 import type { ConfusionMatrix, Scores } from "../metrics.js";
-
-/** Over seeds; the deviation is that of a sample (n − 1), null for a single seed. */
-export interface Spread {
-  readonly mean: number;
-  readonly sd: number | null;
-  /** In the order of the seeds that have one: a class may occur neither in labels nor predictions. */
-  readonly values: readonly number[];
-}
+import { percent } from "./scores.js";
+import { type Spread, showSpread, spreadOf } from "./spread.js";
 
 /** One way of evaluating the last checkpoint of every seed. */
 export interface SeedsRow {
@@ -28,15 +22,6 @@ export interface SeedsReport {
   readonly rows: readonly SeedsRow[];
 }
 
-/** Mean and sample deviation; null of nothing. */
-export function spreadOf(values: readonly number[]): Spread | null {
-  const n = values.length;
-  if (n === 0) return null;
-  const mean = values.reduce((a, b) => a + b, 0) / n;
-  const sd = n === 1 ? null : Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / (n - 1));
-  return { mean, sd, values };
-}
-
 /** Scores of one row, seed by seed, on the val splits; null where the data set lacks one. */
 export type SeedScores = Readonly<Record<Domain, ConfusionMatrix | null>>;
 
@@ -44,10 +29,7 @@ export function seedsRow(name: string, classes: readonly string[], seeds: readon
   const on = (domain: Domain): DomainSpread | null => {
     const scores = seeds.flatMap((seed): Scores[] => (seed[domain] ? [seed[domain].scores()] : []));
     const meanIoU = spreadOf(scores.map((s) => s.meanIoU));
-    const iou = classes.map((c, i) => {
-      const known = scores.map((s) => s.perClass[i]!.iou).filter((value) => value !== null);
-      return [c, spreadOf(known)] as const;
-    });
+    const iou = classes.map((c, i) => [c, spreadOf(scores.map((s) => s.perClass[i]!.iou))] as const);
     return meanIoU && { meanIoU, iou: Object.fromEntries(iou) };
   };
   return { name, source: on("source"), target: on("target") };
@@ -55,11 +37,7 @@ export function seedsRow(name: string, classes: readonly string[], seeds: readon
 
 /** A table of all rows, in percent: `43.2 ± 1.3`. */
 export function seedsMarkdown({ seeds, classes, rows }: SeedsReport): string {
-  const shown = (spread: Spread | null | undefined): string => {
-    if (!spread) return "–";
-    const percent = (value: number) => (100 * value).toFixed(1);
-    return spread.sd === null ? percent(spread.mean) : `${percent(spread.mean)} ± ${percent(spread.sd)}`;
-  };
+  const shown = (spread: Spread | null | undefined) => showSpread(spread ?? null, percent, seeds.length);
   const head = [
     "",
     "target mIoU",

@@ -58,7 +58,7 @@ describe("lacuna", () => {
     for (const args of [[], ["--help"], ["help"]]) {
       const { code, stdout } = await lacuna(args);
       expect(code).toBe(0);
-      for (const name of ["train", "eval", "predict", "devices", "demo"]) {
+      for (const name of ["train", "eval", "predict", "report", "devices", "demo"]) {
         expect(stdout).toContain(name);
         const help = await lacuna([name, "--help"]);
         expect([help.code, help.stderr]).toEqual([0, ""]);
@@ -153,12 +153,12 @@ describe("lacuna", () => {
     const report = JSON.parse(readFileSync(join(out, "report.json"), "utf8"));
     expect(report).toMatchObject({ steps: 2, classes: tinyCities().classes, config: { mode: "adversarial" } });
     expect(report.target.pixels).toBe(800);
-    expect(readFileSync(join(out, "report.html"), "utf8").match(/data:image\/png/g)).toHaveLength(12);
+    expect(readFileSync(join(out, "report.html"), "utf8").match(/data:image\/png/g)).toHaveLength(16);
 
     const scored = await lacuna(["eval", "--run", out, "--data", data, "--device", "reference", "--json"]);
     expect(JSON.parse(scored.stdout).target.meanIoU).toBe(report.target.meanIoU);
     const text = await lacuna(["eval", "--run", out, "--data", data, "--device", "reference"]);
-    expect(text.stdout).toMatch(/target\/val: mean IoU/);
+    expect(text.stdout).toMatch(/cities, target\/val: means/);
 
     const maps = join(root, "maps");
     const images = join(data, "target/val/images");

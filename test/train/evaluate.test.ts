@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import type { Tile, TileSource } from "../../src/data/index.js";
 import { DataError } from "../../src/errors.js";
 import { DeepLabV3Plus } from "../../src/models/index.js";
-import { adaptBatchNorm, evaluate, predict } from "../../src/train/index.js";
+import { type EvaluateOptions, evaluate } from "../../src/train/evaluate.js";
+import { adaptBatchNorm, predict, viewsOf } from "../../src/train/index.js";
 import { referenceDevice } from "../harness.js";
 import { tinyCities } from "./tiny.js";
 
@@ -56,6 +57,29 @@ describe("evaluate", () => {
     expect(scores.perClass.map((c) => c.pixels)).toEqual([256, 180, 256, 256, 0]);
     const [prediction] = await predict(net, [tiles[1]!], statistics);
     for (let c = 0; c < 5; c++) expect(confusion.count(3, c)).toBe(prediction!.filter((p) => p === c).length);
+  });
+
+  it("shows every tile with the predictions that it counts, over views where there are some", async () => {
+    using net = model();
+    const tiles = [tile(20, 9, 3, 1), tile(17, 30, 1, 0)];
+    const views = viewsOf({ flip: true, rot90: true, scales: [1, 1.5] });
+    const shown = async (options: Partial<EvaluateOptions>) => {
+      const seen: { name: string; prediction: number[] }[] = [];
+      const onTile: EvaluateOptions["onTile"] = ({ name }, prediction) =>
+        seen.push({ name, prediction: [...prediction] });
+      const confusion = await evaluate(net, tinyCities(), tilesOf(...tiles), { statistics, onTile, ...options });
+      const counted = (label: number) => [0, 1, 2, 3, 4].map((c) => confusion.count(label, c));
+      const total = (i: number) => [0, 1, 2, 3, 4].map((c) => seen[i]!.prediction.filter((p) => p === c).length);
+      expect([counted(1), counted(0)]).toEqual([total(0), total(1)]);
+      return seen;
+    };
+    const plain = await shown({});
+    expect(plain.map(({ name, prediction }) => [name, prediction.length])).toEqual([
+      ["3", 180],
+      ["1", 510],
+    ]);
+    expect(await shown({ views: viewsOf() })).toEqual(plain);
+    expect(await shown({ views })).not.toEqual(plain);
   });
 
   it("names the tile that has no labels, and stops when told to", async () => {
