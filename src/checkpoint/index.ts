@@ -1,4 +1,4 @@
-export { writeAtomic } from "./atomic.js";
+export { syncFolder, writeAtomic } from "./atomic.js";
 export {
   type LoadReport,
   loadTensors,

@@ -1,5 +1,6 @@
 import { benchCommand } from "./bench.js";
 import { type Command, type Terminal, UsageError } from "./command.js";
+import { dataCommand } from "./data.js";
 import { demoCommand } from "./demo.js";
 import { devicesCommand } from "./devices.js";
 import { evaluateCommand } from "./evaluate.js";
@@ -9,6 +10,7 @@ import { setupCommand } from "./setup.js";
 import { trainCommand } from "./train.js";
 
 const COMMANDS: readonly Command[] = [
+  dataCommand,
   trainCommand,
   evaluateCommand,
   predictCommand,

@@ -49,6 +49,8 @@ export interface Dataset {
   readonly bands: number;
   /** Element type of every image. */
   readonly type: TileType;
+  /** How the set was prepared, for reports (`potsdam-isprs-irrg-eroded-…`); null or missing where nobody says. */
+  readonly protocol?: string | null;
   /** Label value of pixels that count nowhere. */
   readonly ignoreIndex: number;
   /** Does the split exist? */

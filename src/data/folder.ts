@@ -28,13 +28,14 @@ export class FolderDataset implements Dataset {
     readonly ignoreIndex: number,
     readonly bands: number,
     readonly type: TileType,
+    readonly protocol: string | null,
     private readonly splits: ReadonlyMap<string, readonly Pair[]>,
     private readonly root: string,
   ) {}
 
   /**
    * Lists a data set, pairing images with labels. `target/train/labels` is not even looked at. `dataset.json` (`classes`,
-   * `ignore`) is read where it exists.
+   * `ignore`, `protocol`) is read where it exists.
    * @throws DataError for a missing folder, an empty one, an image without label or the reverse, two files of one stem,
    * or classes that nobody named.
    */
@@ -64,7 +65,8 @@ export class FolderDataset implements Dataset {
       requireImage(info);
       return { bands: tileBands(info), type: tileType(info.type) };
     });
-    return new FolderDataset(basename(root), classes, ignoreIndex, bands, type, splits, root);
+    const protocol = described.protocol ?? null;
+    return new FolderDataset(basename(root), classes, ignoreIndex, bands, type, protocol, splits, root);
   }
 
   has(domain: Domain, split: Split): boolean {
@@ -143,7 +145,15 @@ async function listStems(folder: string): Promise<Map<string, string>> {
   return stems;
 }
 
-async function readDescription(file: string): Promise<{ classes?: string[]; ignore?: number }> {
+/** What dataset.json says about a folder of tiles. */
+interface Description {
+  readonly classes?: readonly string[];
+  readonly ignore?: number;
+  readonly protocol?: string;
+}
+
+/** @returns what the file says; nothing where it does not exist. @throws DataError where it is not such a file. */
+export async function readDescription(file: string): Promise<Description> {
   const found = await lstat(file).catch(() => null);
   if (!found) return {};
   if (!found.isFile()) throw new DataError(file, "not a regular file");
@@ -155,8 +165,8 @@ async function readDescription(file: string): Promise<{ classes?: string[]; igno
     throw new DataError(file, "not valid JSON", { cause });
   }
   if (value === null || typeof value !== "object") throw new DataError(file, "not a JSON object");
-  const { classes, ignore } = value as { classes?: unknown; ignore?: unknown };
-  const out: { classes?: string[]; ignore?: number } = {};
+  const { classes, ignore, protocol } = value as { classes?: unknown; ignore?: unknown; protocol?: unknown };
+  const out: { -readonly [K in keyof Description]: Description[K] } = {};
   if (classes !== undefined) {
     if (!Array.isArray(classes) || classes.some((c) => typeof c !== "string")) {
       throw new DataError(file, "classes must be a list of names");
@@ -167,10 +177,15 @@ async function readDescription(file: string): Promise<{ classes?: string[]; igno
     if (typeof ignore !== "number") throw new DataError(file, "ignore must be a number from 0 to 255");
     out.ignore = ignore;
   }
+  if (protocol !== undefined && protocol !== null) {
+    if (typeof protocol !== "string") throw new DataError(file, "protocol must be a text");
+    out.protocol = protocol;
+  }
   return out;
 }
 
-function checkClasses(root: string, classes: readonly string[], ignoreIndex: number): void {
+/** @throws DataError naming `root` where names or index cannot be used. */
+export function checkClasses(root: string, classes: readonly string[], ignoreIndex: number): void {
   if (classes.length < 2 || classes.length > 255) throw new DataError(root, "there must be 2 to 255 classes");
   if (classes.some((c) => c.length === 0) || new Set(classes).size !== classes.length) {
     throw new DataError(root, "class names must be different and not empty");

@@ -128,6 +128,10 @@ const variantRules: Readonly<Record<DeepLabVariant, VariantRules>> = {
   },
 };
 
+/** Dilations of the three 3x3 convolutions of ASPP, in pixels of its input. */
+export const asppRates = (variant: DeepLabVariant, outputStride: 8 | 16): readonly [number, number, number] =>
+  variantRules[variant].rates[outputStride];
+
 /** The maps a discriminator can look at. `s` is the output stride. */
 export interface Features {
   /** `[n, h / s, w / s, encoder channels]` */

@@ -1,4 +1,5 @@
 export {
+  asppRates,
   type Backbone,
   backbones,
   DeepLabV3Plus,

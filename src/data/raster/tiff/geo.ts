@@ -1,5 +1,6 @@
 import type { GeoReference, RawTag } from "../raster.js";
 import type { Directory } from "./directory.js";
+import { doubles } from "./tags.js";
 
 const [PIXEL_SCALE, TIE_POINTS, MATRIX, KEYS] = [33550, 33922, 34264, 34735];
 /** All georeferencing tags: those above, and the keys' doubles and texts. */
@@ -54,4 +55,34 @@ async function transformOf(directory: Directory, pixelIsPoint: boolean): Promise
     t[3] -= 0.5 * t[4] + 0.5 * t[5];
   }
   return t;
+}
+
+/**
+ * The georeference of another grid in the same coordinate system: a part of an image, or one of another resolution.
+ * @param transform From its pixel corners, in GDAL's order.
+ */
+export function geoReferenceAt(
+  { epsg, tags }: GeoReference,
+  transform: readonly [number, number, number, number, number, number],
+): GeoReference {
+  const [x, dx, xy, y, yx, dy] = transform;
+  const half = isPixelPoint(tags) ? 0.5 : 0; // the tie is then the centre of the first pixel
+  const [left, top] = [x + half * (dx + xy), y + half * (yx + dy)];
+  const others = [...tags].filter(([tag]) => tag !== PIXEL_SCALE && tag !== TIE_POINTS && tag !== MATRIX);
+  const isNorthUp = xy === 0 && yx === 0 && dx > 0 && dy < 0;
+  const placed: readonly (readonly [number, RawTag])[] = isNorthUp
+    ? [
+        [PIXEL_SCALE, doubles([dx, -dy, 0])],
+        [TIE_POINTS, doubles([0, 0, 0, left, top, 0])],
+      ]
+    : [[MATRIX, doubles([dx, xy, 0, left, yx, dy, 0, top, 0, 0, 0, 0, 0, 0, 0, 1])]];
+  return { transform, epsg, tags: new Map([...others, ...placed]) };
+}
+
+function isPixelPoint(tags: ReadonlyMap<number, RawTag>): boolean {
+  const raw = tags.get(KEYS);
+  if (!raw) return false;
+  const view = new DataView(raw.bytes.buffer, raw.bytes.byteOffset, raw.bytes.byteLength);
+  const shorts = Float64Array.from({ length: raw.count }, (_, i) => view.getUint16(i * 2, true));
+  return keysOf(shorts).get(RASTER_TYPE) === PIXEL_IS_POINT;
 }
