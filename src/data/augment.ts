@@ -61,7 +61,9 @@ export function cropInto(
   { images, labels, slot }: CropTarget,
 ): void {
   const draw = drawFrom(tile, crop, options, generator);
-  const { rows, columns } = axes(tile, crop, draw);
+  const rows = along(draw.top, draw.height, tile.height, crop);
+  const columns = along(draw.left, draw.width, tile.width, crop);
+  const [vRow, uRow] = upright(draw, crop);
   const recolour = recolouring(tile, draw);
   const { mean, std } = statistics;
   const { bands, image, valid, width } = tile;
@@ -70,32 +72,53 @@ export function cropInto(
   for (let y = 0; y < crop; y++) {
     for (let x = 0; x < crop; x++) {
       const at = (slot * crop + y) * crop + x;
-      // Undo the turn and the mirrors: (v, u) is the place in the upright crop.
-      let [v, u] = [y, x];
-      for (let t = 0; t < draw.turns; t++) [v, u] = [u, crop - 1 - v];
-      if (draw.mirrorY) v = crop - 1 - v;
-      if (draw.mirrorX) u = crop - 1 - u;
-      const [row, column] = [rows[v]!, columns[u]!];
-      if (!row || !column || (valid && valid[row.nearest * width + column.nearest] === 0)) {
+      const v = vRow.start + vRow.down * y + vRow.right * x;
+      const u = uRow.start + uRow.down * y + uRow.right * x;
+      const nearest = rows.nearest[v]! * width + columns.nearest[u]!;
+      const isOutside = rows.nearest[v]! < 0 || columns.nearest[u]! < 0;
+      if (isOutside || (valid && valid[nearest] === 0)) {
         images.fill(0, at * bands, (at + 1) * bands);
         labels[at] = ignoreIndex;
         continue;
       }
-      const nearest = row.nearest * width + column.nearest;
       labels[at] = tile.label ? tile.label[nearest]! : ignoreIndex;
-      const corners = [row.low, row.high].flatMap((r) => [r * width + column.low, r * width + column.high]);
+      const [low, high] = [rows.low[v]! * width, rows.high[v]! * width];
+      const [left, right] = [columns.low[u]!, columns.high[u]!];
+      let [a, b, c, d] = [low + left, low + right, high + left, high + right];
       // Between a measured pixel and one that was not there is nothing to interpolate.
-      const [a, b, c, d] =
-        valid && corners.some((p) => valid[p] === 0) ? [nearest, nearest, nearest, nearest] : corners;
+      if (valid && (valid[a] === 0 || valid[b] === 0 || valid[c] === 0 || valid[d] === 0)) a = b = c = d = nearest;
+      const [wy, wx] = [rows.weight[v]!, columns.weight[u]!];
       for (let band = 0; band < bands; band++) {
-        const above = image[a! * bands + band]! * (1 - column.weight) + image[b! * bands + band]! * column.weight;
-        const below = image[c! * bands + band]! * (1 - column.weight) + image[d! * bands + band]! * column.weight;
-        pixel[band] = (above * (1 - row.weight) + below * row.weight) / scale;
+        const above = image[a * bands + band]! * (1 - wx) + image[b * bands + band]! * wx;
+        const below = image[c * bands + band]! * (1 - wx) + image[d * bands + band]! * wx;
+        pixel[band] = (above * (1 - wy) + below * wy) / scale;
       }
-      recolour(pixel);
+      recolour?.(pixel);
       for (let band = 0; band < bands; band++) images[at * bands + band] = (pixel[band]! - mean[band]!) / std[band]!;
     }
   }
+}
+
+/** A coordinate of the upright crop as a sum over the row and column of the turned one. */
+interface Affine {
+  readonly start: number;
+  readonly down: number;
+  readonly right: number;
+}
+
+/** Undoes turns and mirrors: the row and the column in the upright crop of a pixel of the finished one. */
+function upright({ turns, mirrorX, mirrorY }: Draw, crop: number): [Affine, Affine] {
+  const opposite = ({ start, down, right }: Affine): Affine => ({
+    start: crop - 1 - start,
+    down: -down,
+    right: -right,
+  });
+  let [v, u]: [Affine, Affine] = [
+    { start: 0, down: 1, right: 0 },
+    { start: 0, down: 0, right: 1 },
+  ];
+  for (let t = 0; t < turns; t++) [v, u] = [u, opposite(v)];
+  return [mirrorY ? opposite(v) : v, mirrorX ? opposite(u) : u];
 }
 
 function drawFrom(tile: Tile, crop: number, options: AugmentOptions, generator: Generator): Draw {
@@ -121,30 +144,34 @@ function drawFrom(tile: Tile, crop: number, options: AugmentOptions, generator: 
   };
 }
 
-/** Where one row or column of the crop lies in the tile: two neighbours, the weight of the second, and the nearest. */
-interface Sample {
-  readonly low: number;
-  readonly high: number;
-  readonly weight: number;
-  readonly nearest: number;
+/** Where the rows or columns of the upright crop lie in the tile: two neighbours, the weight of the second, the nearest. */
+interface Axis {
+  readonly low: Int32Array;
+  readonly high: Int32Array;
+  readonly weight: Float64Array;
+  /** -1 outside the tile. */
+  readonly nearest: Int32Array;
 }
 
-/** Samples by row and by column of the upright crop; undefined outside the tile. Pixel centres stand at halves. */
-function axes(tile: Tile, crop: number, draw: Draw): { rows: (Sample | undefined)[]; columns: (Sample | undefined)[] } {
-  const along = (start: number, scaled: number, size: number) =>
-    Array.from({ length: crop }, (_, i): Sample | undefined => {
-      const place = i + start;
-      if (place < 0 || place >= scaled) return undefined;
-      const at = Math.min(Math.max(((place + 0.5) * size) / scaled - 0.5, 0), size - 1);
-      const low = Math.floor(at);
-      return {
-        low,
-        high: Math.min(low + 1, size - 1),
-        weight: at - low,
-        nearest: Math.min(Math.floor(at + 0.5), size - 1),
-      };
-    });
-  return { rows: along(draw.top, draw.height, tile.height), columns: along(draw.left, draw.width, tile.width) };
+/** Pixel centres stand at halves. */
+function along(start: number, scaled: number, size: number, crop: number): Axis {
+  const axis: Axis = {
+    low: new Int32Array(crop),
+    high: new Int32Array(crop),
+    weight: new Float64Array(crop),
+    nearest: new Int32Array(crop).fill(-1),
+  };
+  for (let i = 0; i < crop; i++) {
+    const place = i + start;
+    if (place < 0 || place >= scaled) continue;
+    const at = Math.min(Math.max(((place + 0.5) * size) / scaled - 0.5, 0), size - 1);
+    const low = Math.floor(at);
+    axis.low[i] = low;
+    axis.high[i] = Math.min(low + 1, size - 1);
+    axis.weight[i] = at - low;
+    axis.nearest[i] = Math.min(Math.floor(at + 0.5), size - 1);
+  }
+  return axis;
 }
 
 /** Luma of three bands (ITU-R BT.601), the mean of any other number. */
@@ -158,9 +185,10 @@ function greyOf(samples: ArrayLike<number>, at: number, bands: number): number {
 /**
  * Brightness scales, contrast spreads about the tile's mean grey, saturation about each pixel's own grey. Unsigned types
  * are kept within their range.
+ * @returns null where nothing changes.
  */
-function recolouring(tile: Tile, { brightness, contrast, saturation }: Draw): (pixel: Float64Array) => void {
-  if (brightness === 1 && contrast === 1 && saturation === 1) return () => {};
+function recolouring(tile: Tile, { brightness, contrast, saturation }: Draw): ((pixel: Float64Array) => void) | null {
+  if (brightness === 1 && contrast === 1 && saturation === 1) return null;
   const { image, valid, bands } = tile;
   let total = 0;
   let pixels = 0;
