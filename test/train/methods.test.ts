@@ -87,6 +87,21 @@ describe("self-training", () => {
     }
   });
 
+  it("goes together with a discriminator, in one batch and in two", async () => {
+    for (const jointBatch of [true, false]) {
+      const both = { ...config, mode: "adversarial+self-training", jointBatch, steps: 2 } as const;
+      const seen = await records({ ...both, batch: { source: 2, target: 3 } });
+      expect(Object.keys(seen[1]!.losses)).toEqual(["crossEntropy", "tversky", "domain", "selfTraining"]);
+      expect(seen[1]!.images).toBe(5);
+      const { losses, weights, total, gradientNorms } = seen[0]!; // in the warm-up
+      const learned = 0.5 * (losses.crossEntropy! + losses.tversky! + losses.domain!) + 3 * Math.LN2;
+      expect(total).toBeCloseTo(learned, 10);
+      expect(weights.selfTraining).toBe(0);
+      expect(gradientNorms!.task).toBeGreaterThan(0);
+      expect(seen[1]!.gradientNorms!.reversed).toBeGreaterThan(0);
+    }
+  });
+
   it("shows the teacher the student's crops as they are", async () => {
     using session = await Session.start(referenceDevice(), resolveConfig(config), tinyCities());
     const [seen, plain] = [await session.target!.next(), await session.plain!.next()];

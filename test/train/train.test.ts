@@ -107,7 +107,11 @@ describe("train", () => {
   it("keeps as many buffers and bytes after every step", async () => {
     const device = await webgpuDevice();
     if (!device) return; // test/run.mjs has said so
-    using session = await Session.start(device, resolveConfig({ ...tiny, steps: 10, ema: 0.9 }), tinyCities());
+    using session = await Session.start(
+      device,
+      resolveConfig({ ...tiny, mode: "adversarial+self-training", steps: 10, ema: 0.9 }),
+      tinyCities(),
+    );
     const after: string[] = [];
     await session.advance(); // the second step is captured, and keeps its results
     for (let i = 1; i < 10; i++) {
