@@ -15,7 +15,7 @@ async function run(
 ): Promise<{ records: StepRecord[]; weights: number[] }> {
   const records: StepRecord[] = [];
   using result = await train(
-    { ...tiny, steps, ema: 0.9, model: { ...tiny.model, precision }, optimiser: { clipNorm: 1 } },
+    { ...tiny, steps, ema: 0.9, model: { ...tiny.model, precision }, optim: { clipNorm: 1 } },
     { device, dataset: tinyCities(), onStep: (record) => records.push(record) },
   );
   const tensors = await Promise.all([...result.model.parameters().values()].map((t) => t.data()));

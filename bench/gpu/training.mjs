@@ -18,7 +18,7 @@ const recipe = (small) => ({
     crop: small ? 32 : 128,
     batch: { source: small ? 2 : 16, target: 1 },
     model: { backbone: /** @type {const} */ ("resnet18"), width: small ? 0.125 : 0.5 },
-    optimiser: { kind: /** @type {const} */ ("adamw"), lr: 2e-3, weightDecay: 1e-2, clipNorm: 10 },
+    optim: { kind: /** @type {const} */ ("adamw"), lr: 2e-3, weightDecay: 1e-2, clipNorm: 10 },
   },
 });
 

@@ -55,7 +55,7 @@ const schema = v.partial(
       crossEntropy: optional({ classWeights: v.nullable(v.array(number)), labelSmoothing: number }),
       tversky: optional({ alpha: number, beta: number, gamma: number }),
     }),
-    optimiser: optional({
+    optim: optional({
       kind: text,
       lr: number,
       weightDecay: number,
@@ -97,14 +97,14 @@ export async function readConfigFile(file: string): Promise<PartialConfig> {
 }
 
 /**
- * Adds `optimiser.lr=0.01` to a configuration; the value is YAML, so lists and null work too.
+ * Adds `optim.lr=0.01` to a configuration; the value is YAML, so lists and null work too.
  * @throws UsageError where it has no `=` or no such path is possible.
  */
 export function applySetting(config: PartialConfig, setting: string): PartialConfig {
   const at = setting.indexOf("=");
   const path = setting.slice(0, Math.max(0, at)).split(".");
   if (at < 1 || path.some((key) => !/^[a-zA-Z0-9]+$/.test(key))) {
-    throw new UsageError(`--set takes key=value, such as optimiser.lr=0.01, not "${setting}"`);
+    throw new UsageError(`--set takes key=value, such as optim.lr=0.01, not "${setting}"`);
   }
   const value = parseText(setting.slice(at + 1), `--set ${setting}`);
   const nested = path.reduceRight<unknown>((inner, key) => Object.fromEntries([[key, inner]]), value);

@@ -47,7 +47,7 @@ export function explain(error: unknown): { code: number; message: string; hint: 
   if (error instanceof DeviceError || error instanceof MissingKernelError) {
     return answer(EXIT.device, "lacuna devices says what is available and why the rest is not");
   }
-  if (error instanceof DivergedError) return answer(EXIT.numeric, "try a smaller optimiser.lr");
+  if (error instanceof DivergedError) return answer(EXIT.numeric, "try a smaller optim.lr");
   if (error instanceof RangeError && /allocation failed|Invalid array length|Array buffer/i.test(message)) {
     return answer(EXIT.memory, "try a smaller --batch or --crop");
   }

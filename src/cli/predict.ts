@@ -49,7 +49,7 @@ Writes DIR/STEM.png of 8-bit class indices for every PNG, JPEG or TIFF image, in
     for (const [stem, image] of names) {
       if (interrupt.code !== null) return interrupt.code;
       const { height, width, data } = await readImage(image);
-      const tile = { name: stem, height, width, image: data, label: null };
+      const tile = { name: stem, height, width, bands: 3, image: data, valid: null, label: null };
       const [classes] = await predict(trained.model, [tile], trained.run.statistics[domain]);
       await writeAtomic(join(out, `${stem}.png`), encodePNG(classes!, height, width));
     }

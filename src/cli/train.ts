@@ -32,7 +32,7 @@ folder is continued. Ctrl-C finishes the step and saves; typed twice, it stops a
   --classes A,B,…   names in index order, where the folder has no dataset.json
   --device NAME     webgpu or reference (default: the first that opens)
   --config FILE     YAML or JSON; the options above have precedence
-  --set KEY=VALUE   any entry, such as optimiser.lr=0.01; may be repeated, has precedence over everything
+  --set KEY=VALUE   any entry, such as optim.lr=0.01; may be repeated, has precedence over everything
 
 Entries and their defaults:
 ${indent(JSON.stringify(DEFAULT_CONFIG, null, 2))}`,

@@ -1,5 +1,5 @@
 import type { Generator } from "../random.js";
-import type { Tile } from "./dataset.js";
+import { fullScale, type Tile } from "./dataset.js";
 import type { ChannelStatistics } from "./normalise.js";
 
 export interface AugmentOptions {
@@ -40,7 +40,7 @@ interface Draw {
 
 /** Where one crop is written: a slot of a batch. */
 export interface CropTarget {
-  readonly images: Float32Array; // [n, crop, crop, 3], normalised
+  readonly images: Float32Array; // [n, crop, crop, bands], normalised
   readonly labels: Uint32Array; // [n, crop, crop]
   readonly slot: number;
 }
@@ -48,8 +48,8 @@ export interface CropTarget {
 /**
  * Cuts a random square of `crop` pixels out of a tile, scaled, mirrored, turned and recoloured. The image is interpolated
  * bilinearly, the label takes the nearest pixel of the same place. Where the scaled tile is smaller than the crop, the
- * rest is the mean colour (0 after normalisation) and the ignore index. The number of values drawn from `generator` never depends on
- * the options, so that a change of one option leaves the other draws as they were.
+ * rest is the mean colour (0 after normalisation) and the ignore index; so are pixels that were not measured. The number
+ * of values drawn from `generator` never depends on the options, so that a change of one leaves the other draws as they were.
  */
 export function cropInto(
   tile: Tile,
@@ -64,7 +64,9 @@ export function cropInto(
   const { rows, columns } = axes(tile, crop, draw);
   const recolour = recolouring(tile, draw);
   const { mean, std } = statistics;
-  const rgb = [0, 0, 0];
+  const { bands, image, valid, width } = tile;
+  const scale = fullScale(image);
+  const pixel = new Float64Array(bands);
   for (let y = 0; y < crop; y++) {
     for (let x = 0; x < crop; x++) {
       const at = (slot * crop + y) * crop + x;
@@ -74,20 +76,24 @@ export function cropInto(
       if (draw.mirrorY) v = crop - 1 - v;
       if (draw.mirrorX) u = crop - 1 - u;
       const [row, column] = [rows[v]!, columns[u]!];
-      if (!row || !column) {
-        images.fill(0, at * 3, at * 3 + 3);
+      if (!row || !column || (valid && valid[row.nearest * width + column.nearest] === 0)) {
+        images.fill(0, at * bands, (at + 1) * bands);
         labels[at] = ignoreIndex;
         continue;
       }
-      labels[at] = tile.label ? tile.label[row.nearest * tile.width + column.nearest]! : ignoreIndex;
-      for (let c = 0; c < 3; c++) {
-        const value = (r: number, q: number) => tile.image[(r * tile.width + q) * 3 + c]!;
-        const above = value(row.low, column.low) * (1 - column.weight) + value(row.low, column.high) * column.weight;
-        const below = value(row.high, column.low) * (1 - column.weight) + value(row.high, column.high) * column.weight;
-        rgb[c] = (above * (1 - row.weight) + below * row.weight) / 255;
+      const nearest = row.nearest * width + column.nearest;
+      labels[at] = tile.label ? tile.label[nearest]! : ignoreIndex;
+      const corners = [row.low, row.high].flatMap((r) => [r * width + column.low, r * width + column.high]);
+      // Between a measured pixel and one that was not there is nothing to interpolate.
+      const [a, b, c, d] =
+        valid && corners.some((p) => valid[p] === 0) ? [nearest, nearest, nearest, nearest] : corners;
+      for (let band = 0; band < bands; band++) {
+        const above = image[a! * bands + band]! * (1 - column.weight) + image[b! * bands + band]! * column.weight;
+        const below = image[c! * bands + band]! * (1 - column.weight) + image[d! * bands + band]! * column.weight;
+        pixel[band] = (above * (1 - row.weight) + below * row.weight) / scale;
       }
-      recolour(rgb);
-      for (let c = 0; c < 3; c++) images[at * 3 + c] = (rgb[c]! - mean[c]!) / std[c]!;
+      recolour(pixel);
+      for (let band = 0; band < bands; band++) images[at * bands + band] = (pixel[band]! - mean[band]!) / std[band]!;
     }
   }
 }
@@ -141,18 +147,34 @@ function axes(tile: Tile, crop: number, draw: Draw): { rows: (Sample | undefined
   return { rows: along(draw.top, draw.height, tile.height), columns: along(draw.left, draw.width, tile.width) };
 }
 
-const luma = (r: number, g: number, b: number): number => 0.299 * r + 0.587 * g + 0.114 * b;
-
-/** Brightness scales, contrast spreads about the tile's mean grey, saturation about each pixel's own grey. */
-function recolouring(tile: Tile, { brightness, contrast, saturation }: Draw): (rgb: number[]) => void {
-  if (brightness === 1 && contrast === 1 && saturation === 1) return () => {};
+/** Luma of three bands (ITU-R BT.601), the mean of any other number. */
+function greyOf(samples: ArrayLike<number>, at: number, bands: number): number {
+  if (bands === 3) return 0.299 * samples[at]! + 0.587 * samples[at + 1]! + 0.114 * samples[at + 2]!;
   let total = 0;
-  for (let i = 0; i < tile.image.length; i += 3) total += luma(tile.image[i]!, tile.image[i + 1]!, tile.image[i + 2]!);
-  const mean = (total / (tile.image.length / 3) / 255) * brightness;
-  return (rgb) => {
-    for (let c = 0; c < 3; c++) rgb[c] = mean + contrast * (brightness * rgb[c]! - mean);
-    const grey = luma(rgb[0]!, rgb[1]!, rgb[2]!);
-    for (let c = 0; c < 3; c++) rgb[c] = Math.min(1, Math.max(0, grey + saturation * (rgb[c]! - grey)));
+  for (let band = 0; band < bands; band++) total += samples[at + band]!;
+  return total / bands;
+}
+
+/**
+ * Brightness scales, contrast spreads about the tile's mean grey, saturation about each pixel's own grey. Unsigned types
+ * are kept within their range.
+ */
+function recolouring(tile: Tile, { brightness, contrast, saturation }: Draw): (pixel: Float64Array) => void {
+  if (brightness === 1 && contrast === 1 && saturation === 1) return () => {};
+  const { image, valid, bands } = tile;
+  let total = 0;
+  let pixels = 0;
+  for (let i = 0, p = 0; i < image.length; i += bands, p++) {
+    if (valid && valid[p] === 0) continue;
+    total += greyOf(image, i, bands);
+    pixels++;
+  }
+  const mean = (total / Math.max(1, pixels) / fullScale(image)) * brightness;
+  const [low, high] = image instanceof Float32Array ? [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY] : [0, 1];
+  return (pixel) => {
+    for (let b = 0; b < bands; b++) pixel[b] = mean + contrast * (brightness * pixel[b]! - mean);
+    const grey = greyOf(pixel, 0, bands);
+    for (let b = 0; b < bands; b++) pixel[b] = Math.min(high, Math.max(low, grey + saturation * (pixel[b]! - grey)));
   };
 }
 
@@ -162,15 +184,19 @@ export function placeInto(
   height: number,
   width: number,
   { mean, std }: ChannelStatistics,
-  images: Float32Array,
+  images: Float32Array, // [n, height, width, bands]
   slot: number,
 ): void {
-  const start = slot * height * width * 3;
-  images.fill(0, start, start + height * width * 3);
+  const { bands, image, valid } = tile;
+  const scale = fullScale(image);
+  const start = slot * height * width * bands;
+  images.fill(0, start, start + height * width * bands);
   for (let y = 0; y < tile.height; y++) {
     for (let x = 0; x < tile.width; x++) {
-      const [from, to] = [(y * tile.width + x) * 3, start + (y * width + x) * 3];
-      for (let c = 0; c < 3; c++) images[to + c] = (tile.image[from + c]! / 255 - mean[c]!) / std[c]!;
+      const pixel = y * tile.width + x;
+      if (valid && valid[pixel] === 0) continue;
+      const [from, to] = [pixel * bands, start + (y * width + x) * bands];
+      for (let b = 0; b < bands; b++) images[to + b] = (image[from + b]! / scale - mean[b]!) / std[b]!;
     }
   }
 }

@@ -8,11 +8,23 @@ export interface Tile {
   readonly name: string;
   readonly height: number;
   readonly width: number;
-  /** Red, green, blue, 0 … 255. */
-  readonly image: Uint8Array; // [height, width, 3]
+  readonly bands: number;
+  /** As stored; `fullScale` makes it comparable. */
+  readonly image: TileSamples; // [height, width, bands]
+  /** 0 where nothing was measured; null where everything was. The label is the ignore index there. */
+  readonly valid: Uint8Array | null; // [height, width]
   /** Class indices, or the ignore index; null where the split has no labels. */
   readonly label: Uint8Array | null; // [height, width]
 }
+
+/** Element types of tiles: 8 and 16 bits unsigned as they are, all else as f32. */
+export const tileTypes = ["u8", "u16", "f32"] as const;
+export type TileType = (typeof tileTypes)[number];
+export type TileSamples = Uint8Array | Uint16Array | Float32Array;
+
+/** What samples are divided by before statistics apply: the largest value of an unsigned type, 1 for floats. */
+export const fullScale = (image: TileSamples): number =>
+  image instanceof Uint8Array ? 255 : image instanceof Uint16Array ? 65535 : 1;
 
 /** The tiles of one split, by index. Reading the same index twice gives the same tile. */
 export interface TileSource {
@@ -30,6 +42,10 @@ export interface TileSource {
 export interface Dataset {
   readonly name: string;
   readonly classes: readonly string[];
+  /** Of every image, alpha not counted. */
+  readonly bands: number;
+  /** Element type of every image. */
+  readonly type: TileType;
   /** Label value of pixels that count nowhere. */
   readonly ignoreIndex: number;
   /** Does the split exist? */
@@ -49,7 +65,7 @@ export function cached(source: TileSource, megabytes = 512): TileSource {
       const before = held.get(index);
       if (before) return before;
       const tile = await source.read(index);
-      const size = tile.image.length + (tile.label?.length ?? 0);
+      const size = tile.image.byteLength + (tile.label?.length ?? 0) + (tile.valid?.length ?? 0);
       if (!held.has(index) && bytes + size <= megabytes * 2 ** 20) {
         bytes += size;
         held.set(index, tile);

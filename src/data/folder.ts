@@ -1,7 +1,7 @@
 import { lstat, readdir, readFile, stat } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { DataError } from "../errors.js";
-import type { Dataset, Domain, Split, Tile, TileSource } from "./dataset.js";
+import type { Dataset, Domain, Split, Tile, TileSource, TileType } from "./dataset.js";
 import { readImage, readLabel } from "./image.js";
 
 const EXTENSIONS = new Set([".png", ".jpg", ".jpeg", ".tif", ".tiff"]);
@@ -26,6 +26,8 @@ export class FolderDataset implements Dataset {
     readonly name: string,
     readonly classes: readonly string[],
     readonly ignoreIndex: number,
+    readonly bands: number,
+    readonly type: TileType,
     private readonly splits: ReadonlyMap<string, readonly Pair[]>,
     private readonly root: string,
   ) {}
@@ -57,7 +59,7 @@ export class FolderDataset implements Dataset {
     }
     if (splits.size === 0)
       throw new DataError(root, "holds none of source/train, source/val, target/train, target/val");
-    return new FolderDataset(basename(root), classes, ignoreIndex, splits, root);
+    return new FolderDataset(basename(root), classes, ignoreIndex, 3, "u8", splits, root);
   }
 
   has(domain: Domain, split: Split): boolean {
@@ -86,7 +88,8 @@ export class FolderDataset implements Dataset {
       const [is, wanted] = [`${indices.height} x ${indices.width}`, `${height} x ${width}`];
       throw new DataError(label!, `the label is ${is} pixels high and wide, its image ${wanted}`);
     }
-    return { name: `${split}/${stem}`, height, width, image: data, label: indices?.data ?? null };
+    const place = { name: `${split}/${stem}`, height, width, bands: this.bands };
+    return { ...place, image: data, valid: null, label: indices?.data ?? null };
   }
 }
 

@@ -1,5 +1,14 @@
 export { type AugmentOptions, NO_AUGMENTATION } from "./augment.js";
-export { cached, type Dataset, type Domain, type Split, type Tile, type TileSource } from "./dataset.js";
+export {
+  cached,
+  type Dataset,
+  type Domain,
+  type Split,
+  type Tile,
+  type TileSamples,
+  type TileSource,
+  type TileType,
+} from "./dataset.js";
 export { FolderDataset, type FolderOptions } from "./folder.js";
 export { type Batch, BatchLoader, type LoaderOptions } from "./loader.js";
 export {

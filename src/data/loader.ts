@@ -16,7 +16,7 @@ export interface LoaderOptions {
 
 /** A batch in host memory. */
 export interface Batch {
-  readonly images: Float32Array; // [batch, crop, crop, 3], normalised
+  readonly images: Float32Array; // [batch, crop, crop, bands], normalised
   readonly labels: Uint32Array; // [batch, crop, crop]; the ignore index throughout where there are no labels
 }
 
@@ -66,7 +66,7 @@ export class BatchLoader {
   /** @throws DataError where a tile cannot be used. The position moves on only when the whole batch is there. */
   async next(): Promise<Batch> {
     const { batch, crop, augment, statistics, ignoreIndex } = this.options;
-    const images = new Float32Array(batch * crop * crop * 3);
+    const images = new Float32Array(batch * crop * crop * statistics.mean.length);
     const labels = new Uint32Array(batch * crop * crop);
     for (let slot = 0; slot < batch; slot++) {
       const n = this.#drawn + slot;

@@ -16,6 +16,8 @@ export function proceduralDataset({ size, train, val, seed }: ProceduralOptions)
   return {
     name: "two-cities",
     classes: twoCities.classes,
+    bands: 3,
+    type: "u8",
     ignoreIndex: 255,
     has: () => true,
     split(domain: Domain, split: Split) {
@@ -29,7 +31,8 @@ export function proceduralDataset({ size, train, val, seed }: ProceduralOptions)
             throw new RangeError(`${name} has ${length} tiles, there is none at ${index}`);
           const { image, label } = twoCities.tile({ city: domain, split, index, size, seed });
           const unlabelled = domain === "target" && split === "train";
-          return { name: `${name}/${index}`, height: size, width: size, image, label: unlabelled ? null : label };
+          const place = { name: `${name}/${index}`, height: size, width: size, bands: 3 };
+          return { ...place, image, valid: null, label: unlabelled ? null : label };
         },
       };
     },

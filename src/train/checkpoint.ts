@@ -1,5 +1,5 @@
 import { loadTensors, readSafetensors, saveTensors } from "../checkpoint/index.js";
-import type { Dataset } from "../data/dataset.js";
+import { type Dataset, type TileType, tileTypes } from "../data/dataset.js";
 import type { DomainStatistics } from "../data/normalise.js";
 import type { Device } from "../device.js";
 import { CheckpointError, ConfigError } from "../errors.js";
@@ -17,6 +17,9 @@ export interface RunState {
   readonly config: TrainConfig;
   readonly classes: readonly string[];
   readonly ignoreIndex: number;
+  /** Bands and element type of the images. */
+  readonly bands: number;
+  readonly type: TileType;
   readonly statistics: DomainStatistics;
   /** Steps taken. */
   readonly step: number;
@@ -60,6 +63,8 @@ export async function saveRun(file: string, session: Session, history: History):
     config: session.config,
     classes: session.dataset.classes,
     ignoreIndex: session.dataset.ignoreIndex,
+    bands: session.dataset.bands,
+    type: session.dataset.type,
     statistics: session.statistics,
     step: session.step,
     dropout: session.model.generator.state().counter,
@@ -88,12 +93,14 @@ export async function readRunState(file: string): Promise<RunState> {
     ];
     if (counts.some((n) => !Number.isSafeInteger(n) || n < 0)) throw new Error("a counter is not a whole number");
     if (!Array.isArray(state.classes) || state.classes.length < 2) throw new Error("it names no classes");
+    if (!Number.isSafeInteger(state.bands) || state.bands < 1 || !tileTypes.includes(state.type)) {
+      throw new Error("it does not say what its images are");
+    }
     if (!Array.isArray(state.history.steps)) throw new Error("it has no history");
     for (const domain of ["source", "target"] as const) {
       const { mean, std } = state.statistics[domain];
-      const isTriple = (v: unknown) => Array.isArray(v) && v.length === 3 && v.every((x) => Number.isFinite(x));
-      if (!isTriple(mean) || !isTriple(std) || !std.every((v) => v > 0))
-        throw new Error("its statistics are no numbers");
+      const isList = (v: unknown) => Array.isArray(v) && v.length === state.bands && v.every((x) => Number.isFinite(x));
+      if (!isList(mean) || !isList(std) || !std.every((v) => v > 0)) throw new Error("its statistics are no numbers");
     }
     return { ...state, config: resolveConfig(state.config) };
   } catch (cause) {
@@ -122,6 +129,8 @@ export async function resumeRun(
     );
   const [was, is] = [state.classes.join(", "), dataset.classes.join(", ")];
   if (was !== is) throw new CheckpointError(file, `is a run on the classes ${was}, not ${is}`);
+  const [had, has] = [`${state.bands} bands, ${state.type}`, `${dataset.bands} bands, ${dataset.type}`];
+  if (had !== has) throw new CheckpointError(file, `is a run on images of ${had}, not ${has}`);
   const session = await Session.start(device, config, dataset, state.statistics);
   try {
     await loadTensors(file, tensorsOf(session));
@@ -163,7 +172,7 @@ export async function loadTrained(file: string, device: Device): Promise<Trained
   const run = await readRunState(file);
   let model: DeepLabV3Plus;
   try {
-    model = buildModel(device, run.config, run.classes.length);
+    model = buildModel(device, run.config, run.classes.length, run.bands);
   } catch (cause) {
     if (cause instanceof ConfigError) throw new CheckpointError(file, cause.message, [], { cause });
     throw cause;

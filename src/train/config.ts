@@ -74,7 +74,7 @@ export interface TrainConfig {
     /** alpha weighs false positives, beta false negatives; loss (1 − TI)^(1/gamma). */
     readonly tversky: { readonly alpha: number; readonly beta: number; readonly gamma: number };
   };
-  readonly optimiser: {
+  readonly optim: {
     readonly kind: "sgd" | "adam" | "adamw";
     readonly lr: number;
     readonly weightDecay: number;
@@ -129,7 +129,7 @@ export const DEFAULT_CONFIG: TrainConfig = {
     crossEntropy: { classWeights: null, labelSmoothing: 0 },
     tversky: { alpha: 0.7, beta: 0.3, gamma: 1 },
   },
-  optimiser: { kind: "adamw", lr: 1e-3, weightDecay: 1e-2, momentum: 0.9, headFactor: 1, clipNorm: 10 },
+  optim: { kind: "adamw", lr: 1e-3, weightDecay: 1e-2, momentum: 0.9, headFactor: 1, clipNorm: 10 },
   schedule: { kind: "poly", warmUp: 0 },
   ema: null,
   evaluateEvery: 0,
@@ -155,7 +155,7 @@ const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
   "discriminator.kind": ["convolutional", "global"],
   "discriminator.tap": taps,
   "losses.weighting": ["liebel", "kendall", "fixed"],
-  "optimiser.kind": ["sgd", "adam", "adamw"],
+  "optim.kind": ["sgd", "adam", "adamw"],
   "schedule.kind": ["poly", "cosine", "ganin", "constant"],
 };
 
@@ -189,11 +189,11 @@ const RANGES: Readonly<Record<string, Range>> = {
   "losses.tversky.alpha": { min: 0, max: 1e3 },
   "losses.tversky.beta": { min: 0, max: 1e3 },
   "losses.tversky.gamma": { min: 1, max: 100 },
-  "optimiser.lr": { min: 0, max: 1e3 },
-  "optimiser.weightDecay": { min: 0, max: 1e3 },
-  "optimiser.momentum": { min: 0, max: 0.9999 },
-  "optimiser.headFactor": { min: 0, max: 1e3 },
-  "optimiser.clipNorm": { min: 0, above: true, nullable: true },
+  "optim.lr": { min: 0, max: 1e3 },
+  "optim.weightDecay": { min: 0, max: 1e3 },
+  "optim.momentum": { min: 0, max: 0.9999 },
+  "optim.headFactor": { min: 0, max: 1e3 },
+  "optim.clipNorm": { min: 0, above: true, nullable: true },
   "schedule.warmUp": { min: 0, max: 1e9, whole: true },
   ema: { min: 0, max: 0.999999, nullable: true },
   evaluateEvery: { min: 0, max: 1e9, whole: true },
@@ -202,7 +202,7 @@ const RANGES: Readonly<Record<string, Range>> = {
 
 /**
  * Fills in the defaults and checks every entry.
- * @throws ConfigError naming the entry (`optimiser.lr`) that is unknown, of the wrong type or out of range.
+ * @throws ConfigError naming the entry (`optim.lr`) that is unknown, of the wrong type or out of range.
  */
 export function resolveConfig(partial: PartialConfig = {}): TrainConfig {
   const config = merge(DEFAULT_CONFIG, partial, "") as TrainConfig;

@@ -1,4 +1,5 @@
 import { cached, type Dataset } from "../data/dataset.js";
+import { displayed } from "../data/picture.js";
 import { proceduralDataset } from "../data/procedural.js";
 import type { Device } from "../device.js";
 import { ConfusionMatrix } from "../metrics.js";
@@ -182,9 +183,10 @@ async function runSeed(options: DemoOptions, dataset: Dataset, seed: number): Pr
     grid: {
       title: `The target city, never seen with labels (seed ${seed})`,
       columns: ["image", "truth", "source-only", "adapted"],
-      rows: shown.map(({ name, height, width, image, label }, i) => {
+      rows: shown.map((tile, i) => {
+        const { name, height, width, label } = tile;
         const truth = paintLabels(label ?? [], height, width, dataset.classes.length);
-        return { name, pictures: [{ height, width, pixels: image }, truth, before[i]!, after[i]!] };
+        return { name, pictures: [{ height, width, pixels: displayed(tile) }, truth, before[i]!, after[i]!] };
       }),
     },
   };

@@ -25,7 +25,7 @@ export const DEMO: DemoRecipe = {
     normalise: "source",
     augment: { flip: true, rotate90: true, scale: [1, 1], brightness: 0, contrast: 0, saturation: 0 },
     model: { backbone: "resnet18", variant: "paper", outputStride: 16, width: 0.25 },
-    optimiser: { kind: "adamw", lr: 3e-3, weightDecay: 1e-2, clipNorm: 10 },
+    optim: { kind: "adamw", lr: 3e-3, weightDecay: 1e-2, clipNorm: 10 },
     schedule: { kind: "poly", warmUp: 0 },
   },
   adversarial: {

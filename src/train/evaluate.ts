@@ -37,15 +37,15 @@ async function* batches(tiles: TileSource, size: number): AsyncGenerator<Tile[]>
   if (batch.length > 0) yield batch;
 }
 
-/** Images [n, h, w, 3] of tiles of one padded size. */
+/** Images [n, h, w, bands] of tiles of one padded size. */
 function upload(model: DeepLabV3Plus, tiles: readonly Tile[], statistics: ChannelStatistics): Tensor {
   const [height, width] = [roundUp(tiles[0]!.height), roundUp(tiles[0]!.width)];
-  const data = new Float32Array(tiles.length * height * width * 3);
+  const data = new Float32Array(tiles.length * height * width * model.inChannels);
   tiles.forEach((tile, slot) => {
     placeInto(tile, height, width, statistics, data, slot);
   });
   const device = [...model.parameters().values()][0]!.device;
-  return Tensor.from(device, data, [tiles.length, height, width, 3]);
+  return Tensor.from(device, data, [tiles.length, height, width, model.inChannels]);
 }
 
 /** Puts the model into evaluation until it is disposed, and then back to where it was. */

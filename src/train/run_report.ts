@@ -1,5 +1,6 @@
 import type { Dataset, Domain } from "../data/dataset.js";
 import type { DomainStatistics } from "../data/normalise.js";
+import { displayed } from "../data/picture.js";
 import type { Device } from "../device.js";
 import type { ConfusionMatrix, Scores } from "../metrics.js";
 import type { DeepLabV3Plus } from "../models/index.js";
@@ -97,7 +98,7 @@ async function gridOf(
     const tile = await tiles.read(index);
     const [prediction] = await predict(model, [tile], statistics[domain]);
     const paint = (labels: ArrayLike<number>) => paintLabels(labels, tile.height, tile.width, dataset.classes.length);
-    const image: Picture = { height: tile.height, width: tile.width, pixels: tile.image };
+    const image: Picture = { height: tile.height, width: tile.width, pixels: displayed(tile) };
     rows.push({ name: tile.name, pictures: [image, paint(tile.label ?? []), paint(prediction!)] });
   }
   return { title: `${domain}/val`, columns: ["image", "truth", "prediction"], rows };

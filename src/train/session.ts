@@ -93,7 +93,7 @@ export class Session implements Disposable {
       throw new ConfigError("losses.crossEntropy.classWeights", has);
     }
     const chance = new Generator(config.seed);
-    this.model = buildModel(device, config, dataset.classes.length);
+    this.model = buildModel(device, config, dataset.classes.length, dataset.bands);
     this.discriminator = this.#names.includes("domain") ? buildDiscriminator(device, config, this.model) : null;
     this.losses = buildLosses(device, config, this.#names);
     this.optimiser = buildOptimiser(config, this.model, this.discriminator, this.losses);
@@ -131,21 +131,21 @@ export class Session implements Disposable {
   /** One update of everything. @throws DataError where a tile cannot be used; DeviceError. */
   async advance(): Promise<StepRecord> {
     const started = performance.now();
-    const { config, device, optimiser } = this;
+    const { config, dataset, device, optimiser } = this;
     this.#lambda = this.discriminator
       ? config.discriminator.lambda * adversarialSchedule(this.step / config.steps, config.discriminator.gamma)
       : 0;
     this.#lrScale = this.#schedule(this.step);
     const source = await this.source.next();
     const target = this.target ? await this.target.next() : null;
-    this.#inputs ??= makeInputs(device, config, this.target !== null);
+    this.#inputs ??= makeInputs(device, config, dataset.bands, this.target !== null);
     this.#inputs.x.assign(source.images);
     this.#inputs.y.assign(source.labels);
     if (target) this.#inputs.t!.assign(target.images);
     const measured = this.#take();
     const numbers = await measured.data(); // the step's one wait for results
     if (!this.#captured) measured.dispose();
-    const gradientNorm = config.optimiser.clipNorm === null ? null : await optimiser.gradientNorm();
+    const gradientNorm = config.optim.clipNorm === null ? null : await optimiser.gradientNorm();
     this.step++;
     const count = this.#names.length;
     const named = (from: number) => Object.fromEntries(this.#names.map((name, i) => [name, numbers[from + i]!]));
@@ -156,7 +156,7 @@ export class Session implements Disposable {
       losses: named(1),
       weights: named(1 + count),
       lambda: this.#lambda,
-      lr: config.optimiser.lr * this.#lrScale,
+      lr: config.optim.lr * this.#lrScale,
       discriminatorAccuracy: this.discriminator ? { source: 1 - sourceAsTarget!, target: targetAsTarget! } : null,
       gradientNorm,
       secondsPerStep: (performance.now() - started) / 1000,
@@ -181,7 +181,7 @@ export class Session implements Disposable {
     const { values, gradients } = differentiate(optimiser.parameters, () => this.#loss(this.#inputs!));
     optimiser.step(gradients, {
       lrScale: () => this.#lrScale,
-      ...(config.optimiser.clipNorm !== null && { clipNorm: config.optimiser.clipNorm }),
+      ...(config.optim.clipNorm !== null && { clipNorm: config.optim.clipNorm }),
     });
     this.ema?.update(() => this.step);
     return values.measured;
@@ -247,19 +247,19 @@ export class Session implements Disposable {
 
 /** A batch on the device. */
 interface Inputs {
-  /** `[n source, crop, crop, 3]` */
+  /** `[n source, crop, crop, bands]` */
   readonly x: Tensor;
   /** `[n source, crop, crop]`, u32 */
   readonly y: Tensor;
-  /** `[n target, crop, crop, 3]`; null without discriminator. */
+  /** `[n target, crop, crop, bands]`; null without discriminator. */
   readonly t: Tensor | null;
 }
 
-function makeInputs(device: Device, { batch, crop }: TrainConfig, adversarial: boolean): Inputs {
+function makeInputs(device: Device, { batch, crop }: TrainConfig, bands: number, adversarial: boolean): Inputs {
   return withoutScope(() => ({
-    x: Tensor.zeros(device, [batch.source, crop, crop, 3]),
+    x: Tensor.zeros(device, [batch.source, crop, crop, bands]),
     y: Tensor.zeros(device, [batch.source, crop, crop], "u32"),
-    t: adversarial ? Tensor.zeros(device, [batch.target, crop, crop, 3]) : null,
+    t: adversarial ? Tensor.zeros(device, [batch.target, crop, crop, bands]) : null,
   }));
 }
 
@@ -268,8 +268,8 @@ const images = (x: Tensor, start: number, count: number): Tensor =>
   slice(x, [start, ...x.shape.slice(1).map(() => 0)], [count, ...x.shape.slice(1)]);
 
 /** The segmentation network that a configuration describes, with its first values. */
-export function buildModel(device: Device, config: TrainConfig, classes: number): DeepLabV3Plus {
-  return new DeepLabV3Plus(device, { ...config.model, classes, seed: config.seed });
+export function buildModel(device: Device, config: TrainConfig, classes: number, bands: number): DeepLabV3Plus {
+  return new DeepLabV3Plus(device, { ...config.model, classes, inChannels: bands, seed: config.seed });
 }
 
 function buildDiscriminator(device: Device, config: TrainConfig, model: DeepLabV3Plus): DomainDiscriminator {
@@ -295,12 +295,12 @@ function buildLosses(device: Device, { losses }: TrainConfig, names: readonly Lo
 }
 
 function buildOptimiser(
-  { optimiser, discriminator, losses }: TrainConfig,
+  { optim, discriminator, losses }: TrainConfig,
   model: DeepLabV3Plus,
   critic: DomainDiscriminator | null,
   multi: MultiLoss<LossName>,
 ): Optimizer {
-  const { kind, lr, weightDecay, momentum, headFactor } = optimiser;
+  const { kind, lr, weightDecay, momentum, headFactor } = optim;
   const isHead = (name: string) => !name.startsWith("encoder.");
   const groups: ParameterGroup[] = parameterGroups(model.parameters(), { lr, headFactor, weightDecay, isHead });
   if (critic) {

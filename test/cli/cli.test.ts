@@ -30,7 +30,7 @@ beforeAll(async () => {
       for (const part of ["images", "labels"]) mkdirSync(join(data, domain, split, part), { recursive: true });
       for (let i = 0; i < tiles.length; i++) {
         const { image, label, height, width } = await tiles.read(i);
-        writeFileSync(join(data, domain, split, "images", `${i}.png`), encodePNG(image, height, width));
+        writeFileSync(join(data, domain, split, "images", `${i}.png`), encodePNG(image as Uint8Array, height, width));
         if (label) writeFileSync(join(data, domain, split, "labels", `${i}.png`), encodePNG(label, height, width));
       }
     }
@@ -93,7 +93,7 @@ describe("lacuna", () => {
     [2, /mode: must be one of/, ["train", "--data", "x", "--out", "y", "--mode", "both"]],
     [2, /--device must be one of/, ["eval", "--run", "x", "--data", "y", "--device", "tpu"]],
     [2, /optimizer: there is no such entry/, ["train", "--data", "x", "--out", "y", "--set", "optimizer.lr=1"]],
-    [2, /optimiser\.lr: must be number/, ["train", "--data", "x", "--out", "y", "--set", "optimiser.lr=fast"]],
+    [2, /optim\.lr: must be number/, ["train", "--data", "x", "--out", "y", "--set", "optim.lr=fast"]],
     [2, /--set takes key=value/, ["train", "--data", "x", "--out", "y", "--set", "__proto__.x=1"]],
     [2, /there is no such entry/, ["train", "--data", "x", "--out", "y", "--set", "constructor.x=1"]],
     [2, /--set/, ["train", "--data", "x", "--out", "y", "--set", "augment.scale=[1"]],
@@ -136,12 +136,12 @@ describe("lacuna", () => {
 
   it("reads YAML and JSON, flags over files and --set over both", async () => {
     const [yaml, out] = [join(root, "config.yaml"), join(root, "run-config")];
-    writeFileSync(yaml, "steps: 9\nseed: 5\noptimiser:\n  lr: 0.25\n  weightDecay: 0.5\n");
-    const more = ["--config", yaml, "--steps", "1", "--set", "optimiser.lr=0.125", "--mode", "source-only"];
+    writeFileSync(yaml, "steps: 9\nseed: 5\noptim:\n  lr: 0.25\n  weightDecay: 0.5\n");
+    const more = ["--config", yaml, "--steps", "1", "--set", "optim.lr=0.125", "--mode", "source-only"];
     expect((await lacuna(trainArgs(out, ...more))).code).toBe(0);
     const { config } = await readRunState(join(out, "checkpoint.safetensors"));
     expect(config).toMatchObject({ steps: 1, seed: 5, batch: { source: 2, target: 2 } });
-    expect(config.optimiser).toMatchObject({ lr: 0.125, weightDecay: 0.5 });
+    expect(config.optim).toMatchObject({ lr: 0.125, weightDecay: 0.5 });
     writeFileSync(yaml, '{"steps": "many"}');
     expect((await lacuna(trainArgs(out, "--config", yaml))).stderr).toMatch(/steps: must be number/);
   });

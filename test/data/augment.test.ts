@@ -25,7 +25,7 @@ function chart(height: number, width: number): Tile {
       image.set([i % 251, y, x], i * 3);
     }
   }
-  return { name: "chart", height, width, image, label };
+  return { name: "chart", height, width, bands: 3, image, valid: null, label };
 }
 
 function cut(tile: Tile, crop: number, options: AugmentOptions, seed: number, statistics = PLAIN) {
@@ -70,7 +70,9 @@ describe("augmentation", () => {
       name: "edge",
       height: 16,
       width: 16,
+      bands: 3,
       image: new Uint8Array(16 * 16 * 3),
+      valid: null,
       label: new Uint8Array(256),
     };
     for (let i = 0; i < 256; i++) {
@@ -111,7 +113,8 @@ describe("augmentation", () => {
   });
 
   it("changes colours within the strengths and keeps values in range", () => {
-    const grey: Tile = { name: "grey", height: 8, width: 8, image: new Uint8Array(192).fill(100), label: null };
+    const image = new Uint8Array(192).fill(100);
+    const grey: Tile = { name: "grey", height: 8, width: 8, bands: 3, image, valid: null, label: null };
     const seen = new Set<number>();
     for (let seed = 0; seed < 100; seed++) {
       const { images } = cut(grey, 8, { ...NO_AUGMENTATION, brightness: 0.2, contrast: 0.5, saturation: 0.5 }, seed);
@@ -152,5 +155,45 @@ describe("augmentation", () => {
     expect(images[(4 * 8 + 7) * 3]).toBe(0);
     expect(images[5 * 8 * 3]).toBe(0);
     expect(images.slice(144)).toEqual(images.slice(0, 144));
+  });
+
+  it("keeps 16 bits, floats and any number of bands, and leaves out what was not measured", () => {
+    const bands = 5;
+    const at = (p: number, b: number) => p * 100 + b;
+    const values = Array.from({ length: 16 * bands }, (_, i) => at(Math.floor(i / bands), i % bands));
+    const cases = [Uint16Array.from(values), Float32Array.from(values)];
+    for (const image of cases) {
+      const scale = image instanceof Uint16Array ? 65535 : 1;
+      const valid = new Uint8Array(16).fill(1);
+      valid[5] = 0;
+      const label = new Uint8Array(16).fill(1);
+      label[5] = 255;
+      const tile: Tile = { name: "wide", height: 4, width: 4, bands, image, valid, label };
+      const plain = { mean: Array(bands).fill(0), std: Array(bands).fill(1 / scale) };
+      const images = new Float32Array(16 * bands).fill(Number.NaN);
+      const labels = new Uint32Array(16);
+      cropInto(tile, 4, NO_AUGMENTATION, plain, 255, new Generator(1), { images, labels, slot: 0 });
+      const whole = new Float32Array(16 * bands).fill(Number.NaN);
+      placeInto(tile, 4, 4, plain, whole, 0);
+      for (let p = 0; p < 16; p++) {
+        expect(labels[p]).toBe(p === 5 ? 255 : 1);
+        for (let b = 0; b < bands; b++) {
+          const wanted = p === 5 ? 0 : at(p, b);
+          expect(Math.abs(images[p * bands + b]! - wanted)).toBeLessThan(1e-2);
+          expect(Math.abs(whole[p * bands + b]! - wanted)).toBeLessThan(1e-2);
+        }
+      }
+      // Scaled up, no-data does not bleed into its neighbours.
+      const large = new Float32Array(64 * bands);
+      const lost = tile.image.slice() as Float32Array;
+      lost.fill(image instanceof Float32Array ? Number.NaN : 65535, 5 * bands, 6 * bands);
+      const options = { ...NO_AUGMENTATION, scale: [2, 2] as const };
+      cropInto({ ...tile, image: lost }, 8, options, plain, 255, new Generator(1), {
+        images: large,
+        labels: new Uint32Array(64),
+        slot: 0,
+      });
+      expect(large.every((v) => v <= at(15, bands) + 1)).toBe(true);
+    }
   });
 });

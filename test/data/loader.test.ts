@@ -3,11 +3,14 @@ import {
   type AugmentOptions,
   BatchLoader,
   cached,
+  type Dataset,
+  measure,
   proceduralDataset,
   statisticsOf,
+  type TileSamples,
   type TileSource,
 } from "../../src/data/index.js";
-import { ArgumentError } from "../../src/errors.js";
+import { ArgumentError, DataError } from "../../src/errors.js";
 import { Generator } from "../../src/random.js";
 
 const AUGMENT: AugmentOptions = {
@@ -33,6 +36,8 @@ function flat(length: number): TileSource & { reads: number[] } {
         name: `${index}`,
         height: 8,
         width: 8,
+        bands: 3,
+        valid: null,
         image: new Uint8Array(192).fill(index * 10),
         label: new Uint8Array(64).fill(index),
       };
@@ -130,16 +135,20 @@ describe("statisticsOf", () => {
         name: `${i}`,
         height: 1,
         width: 2,
+        bands: 3,
+        valid: null,
         image: new Uint8Array(6).fill(i === 0 ? a : b),
         label: null,
       }),
     });
-    const data = {
+    const data: Dataset = {
       name: "x",
+      bands: 3,
+      type: "u8",
       classes: ["a", "b"],
       ignoreIndex: 255,
       has: () => true,
-      split: (domain: "source" | "target") => (domain === "source" ? constant(51, 153) : constant(102, 102)),
+      split: (domain) => (domain === "source" ? constant(51, 153) : constant(102, 102)),
     };
     const own = await statisticsOf(data, "domain");
     expect(own.source.mean[1]).toBeCloseTo(0.4, 12);
@@ -148,5 +157,38 @@ describe("statisticsOf", () => {
     expect(own.target.std[0]).toBe(1 / 255); // constant: never a division by 0
     expect((await statisticsOf(data, "source")).target).toEqual(own.source);
     expect((await statisticsOf(data, "imagenet")).target.mean).toEqual([0.485, 0.456, 0.406]);
+  });
+
+  it("counts measured pixels only, in every band, over the full scale of the type", async () => {
+    const tiles = (image: TileSamples, valid: Uint8Array | null): TileSource => ({
+      name: "bands",
+      length: 1,
+      read: async () => ({ name: "0", height: 1, width: 3, bands: 2, image, valid, label: null }),
+    });
+    const valid = Uint8Array.of(1, 0, 1);
+    const wide = await measure(tiles(Uint16Array.of(0, 13107, 60000, 1, 65535, 39321), valid), 2, "u16");
+    expect(wide.mean[0]).toBeCloseTo(0.5, 12);
+    expect(wide.mean[1]).toBeCloseTo(0.4, 12);
+    expect(wide.std[0]).toBeCloseTo(0.5, 12);
+    const float = await measure(tiles(Float32Array.of(-3, 7, Number.NaN, Number.NaN, 5, 7), valid), 2, "f32");
+    expect(float.mean).toEqual([1, 7]);
+    expect(float.std[0]).toBe(4);
+    expect(float.std[1]).toBeGreaterThan(0); // constant: never a division by 0
+    const nothing = measure(tiles(new Float32Array(6), new Uint8Array(3)), 2, "f32");
+    await expect(nothing).rejects.toThrow(DataError);
+  });
+
+  it("refuses ImageNet's figures for anything but 8-bit RGB", async () => {
+    const split = () => flat(1);
+    const data: Dataset = {
+      name: "x",
+      bands: 4,
+      type: "u8",
+      classes: ["a", "b"],
+      ignoreIndex: 255,
+      has: () => true,
+      split,
+    };
+    await expect(statisticsOf(data, "imagenet")).rejects.toThrow(DataError);
   });
 });

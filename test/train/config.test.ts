@@ -5,8 +5,8 @@ import { DEFAULT_CONFIG, type PartialConfig, resolveConfig } from "../../src/tra
 describe("resolveConfig", () => {
   it("fills in defaults group by group and replaces lists as a whole", () => {
     expect(resolveConfig()).toEqual(DEFAULT_CONFIG);
-    const config = resolveConfig({ optimiser: { lr: 0.5 }, losses: { learned: ["domain"], fixed: { tversky: 2 } } });
-    expect(config.optimiser).toEqual({ ...DEFAULT_CONFIG.optimiser, lr: 0.5 });
+    const config = resolveConfig({ optim: { lr: 0.5 }, losses: { learned: ["domain"], fixed: { tversky: 2 } } });
+    expect(config.optim).toEqual({ ...DEFAULT_CONFIG.optim, lr: 0.5 });
     expect(config.losses.learned).toEqual(["domain"]);
     expect(config.losses.fixed).toEqual({ tversky: 2 });
     expect(resolveConfig(config)).toEqual(config);
@@ -27,8 +27,8 @@ describe("resolveConfig", () => {
     ["model.backbone", { model: { backbone: "__proto__" } }],
     ["model.outputStride", { model: { outputStride: 32 } }],
     ["model.width", { model: { width: 0 } }],
-    ["optimiser.lr", { optimiser: { lr: Number.POSITIVE_INFINITY } }],
-    ["optimiser.clipNorm", { optimiser: { clipNorm: 0 } }],
+    ["optim.lr", { optim: { lr: Number.POSITIVE_INFINITY } }],
+    ["optim.clipNorm", { optim: { clipNorm: 0 } }],
     ["augment.scale", { augment: { scale: [2, 1] } }],
     ["augment.scale", { augment: { scale: [1] } }],
     ["augment.flip", { augment: { flip: 1 } }],
@@ -41,7 +41,7 @@ describe("resolveConfig", () => {
     ["schedule.warmUp", { steps: 5, schedule: { warmUp: 6 } }],
     ["ema", { ema: 1 }],
     ["optimizer", { optimizer: {} }],
-    ["optimiser.learningRate", { optimiser: { learningRate: 1 } }],
+    ["optim.learningRate", { optim: { learningRate: 1 } }],
     ["__proto__", JSON.parse('{"__proto__": {"steps": 1}}')],
     ["losses.fixed.__proto__", JSON.parse('{"losses": {"fixed": {"__proto__": 1}}}')],
     ["constructor", { constructor: 1 }],

@@ -26,7 +26,9 @@ function tile(height: number, width: number, seed: number, label: number | null 
     name: `${seed}`,
     height,
     width,
+    bands: 3,
     image,
+    valid: null,
     label: label === null ? null : new Uint8Array(height * width).fill(label),
   };
 }
