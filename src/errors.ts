@@ -71,15 +71,19 @@ export class DataError extends LacunaError {
 
 /** A checkpoint that cannot be read, written or applied; `file` names it, `keys` the entries concerned. */
 export class CheckpointError extends LacunaError {
+  /** What to do about it, where that is known: a command that converts a file of another format. */
+  readonly hint: string | null;
+
   constructor(
     readonly file: string,
     readonly reason: string,
     readonly keys: readonly string[] = [],
-    options?: ErrorOptions,
+    options: ErrorOptions & { readonly hint?: string | null } = {},
   ) {
     const shown = keys.slice(0, 8).map((key) => `\n  ${key}`);
     if (keys.length > 8) shown.push(`\n  … and ${keys.length - 8} more`);
     super(`${file}: ${reason}${shown.join("")}`, options);
+    this.hint = options.hint ?? null;
   }
 }
 

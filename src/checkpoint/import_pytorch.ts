@@ -76,8 +76,46 @@ const ignored: Readonly<Record<PyTorchSource, RegExp>> = {
 /** The weight whose inputs are [ASPP, low level] with us, as in the paper, and [low level, ASPP] with VainF. */
 const decoderWeight = "decoder.block2.0.weight";
 
-const isStem = (name: string) =>
+/** @internal The first convolution, whose inputs are the image's bands. */
+export const isStem = (name: string) =>
   name === "encoder.conv1.weight" || name === "encoder.features.0.0.weight" || name === "encoder.stem.0.conv.weight";
+
+/** @internal How a state_dict fits a model; nothing has been changed. */
+export interface PyTorchMatch {
+  /** Entries of the model with the values they would get. */
+  readonly ready: readonly { readonly name: string; readonly entry: Entry; readonly values: Float32Array }[];
+  readonly missing: readonly string[];
+  /** Name in the model and in the source. */
+  readonly misshapen: readonly { readonly name: string; readonly foreign: string }[];
+  readonly extra: readonly string[];
+}
+
+/** @internal */
+export function matchPyTorch(
+  model: PyTorchTarget,
+  arrays: ReadonlyMap<string, PyTorchArray>,
+  from: PyTorchSource,
+): PyTorchMatch {
+  const ready: { name: string; entry: Entry; values: Float32Array }[] = [];
+  const missing: string[] = [];
+  const misshapen: { name: string; foreign: string }[] = [];
+  const known = new Set<string>();
+  for (const [name, entry] of model.declared()) {
+    const foreign = pyTorchName(name, model.backbone, from);
+    if (foreign === null) continue;
+    known.add(foreign);
+    const array = arrays.get(foreign);
+    if (!array) {
+      missing.push(name);
+      continue;
+    }
+    const values = convert(name, entry.shape, array, model, from);
+    if (values) ready.push({ name, entry, values });
+    else misshapen.push({ name, foreign });
+  }
+  const extra = [...arrays.keys()].filter((name) => !known.has(name) && !ignored[from].test(name));
+  return { ready, missing, misshapen, extra };
+}
 
 /**
  * Fills a model from a PyTorch state_dict: names are translated, convolution weights transposed from
@@ -91,34 +129,18 @@ export function importPyTorch(
   arrays: ReadonlyMap<string, PyTorchArray>,
   { from, strict = true, file = "state_dict" }: ImportOptions,
 ): ImportReport {
-  const missing: string[] = [];
-  const misshapen: string[] = [];
-  const ready: [name: string, entry: Entry, values: Float32Array][] = [];
-  const known = new Set<string>();
-  for (const [name, entry] of model.declared()) {
-    const foreign = pyTorchName(name, model.backbone, from);
-    if (foreign === null) continue;
-    known.add(foreign);
-    const array = arrays.get(foreign);
-    if (!array) {
-      missing.push(name);
-      continue;
-    }
-    const values = convert(name, entry.shape, array, model, from);
-    if (values) ready.push([name, entry, values]);
-    else misshapen.push(foreign);
-  }
-  const extra = [...arrays.keys()].filter((name) => !known.has(name) && !ignored[from].test(name));
+  const { ready, missing, misshapen, extra } = matchPyTorch(model, arrays, from);
   if (strict) {
     const problems = [
       ...missing.map((name) => `missing: ${pyTorchName(name, model.backbone, from)}`),
-      ...misshapen.map((name) => `misshapen: ${name}`),
+      ...misshapen.map(({ foreign }) => `misshapen: ${foreign}`),
       ...extra.map((name) => `extra: ${name}`),
     ];
     if (problems.length > 0) throw new CheckpointError(file, `does not fit the model as ${from} names it`, problems);
   }
-  for (const [, entry, values] of ready) entry.assign(values);
-  return { loaded: ready.map(([name]) => name), missing, extra, misshapen };
+  for (const { entry, values } of ready) entry.assign(values);
+  const loaded = ready.map(({ name }) => name);
+  return { loaded, missing, extra, misshapen: misshapen.map(({ foreign }) => foreign) };
 }
 
 /**

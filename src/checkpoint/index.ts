@@ -16,4 +16,11 @@ export {
   type PyTorchTarget,
   pyTorchName,
 } from "./import_pytorch.js";
+export {
+  loadPretrained,
+  type PretrainedPart,
+  type PretrainedReport,
+  type PretrainedSource,
+  savePretrained,
+} from "./pretrained.js";
 export { decode, encode, type FileData, type FileDType, type FileTensor, type Safetensors } from "./safetensors.js";

@@ -156,8 +156,8 @@ export function decode(bytes: Uint8Array, file = "safetensors"): Safetensors {
 
 /**
  * Length of the header, from the first bytes of a file (more than eight, where it has more).
- * @throws CheckpointError where the file is of another format (pickles and archives are named, with the way to convert
- *   them) or the length exceeds the file or 100 MB.
+ * @throws CheckpointError where the file is of another format (pickles and archives are named, the way to convert them is
+ *   the error's `hint`) or the length exceeds the file or 100 MB.
  */
 export function headerLength(start: Uint8Array, fileBytes: number, file: string): number {
   const view = new DataView(start.buffer, start.byteOffset, start.byteLength);
@@ -166,7 +166,7 @@ export function headerLength(start: Uint8Array, fileBytes: number, file: string)
   // A pickle's magic bytes are also a plausible length: only what follows tells them apart.
   if (fits && length <= BigInt(MAX_HEADER_BYTES) && start[PREFIX_BYTES] === 0x7b) return Number(length);
   const other = foreignFormat(start);
-  if (other) throw new CheckpointError(file, other);
+  if (other) throw new CheckpointError(file, other.reason, [], { hint: other.hint ?? null });
   if (length < 0n) throw new CheckpointError(file, `${fileBytes} bytes are too few for a safetensors file`);
   if (!fits)
     throw new CheckpointError(file, `a header of ${length} bytes exceeds the file: cut off, or no safetensors file`);
@@ -174,30 +174,40 @@ export function headerLength(start: Uint8Array, fileBytes: number, file: string)
   throw new CheckpointError(file, "the header does not start with {: not a safetensors file");
 }
 
-const CONVERT =
-  'convert it where you trust its origin: python -c "import sys, torch, safetensors.torch as s; ' +
+/** Runs nothing that the file may hold: `weights_only`. */
+const CONVERT_PICKLE =
+  'convert it with PyTorch: python -c "import sys, torch, safetensors.torch as s; ' +
   "d = torch.load(sys.argv[1], map_location='cpu', weights_only=True); d = d.get('model_state', d.get('state_dict', d)); " +
   's.save_file({k: v.clone().contiguous() for k, v in d.items()}, sys.argv[2])" in.pth out.safetensors';
+const CONVERT_ARRAYS = "convert it with NumPy: safetensors.numpy.save_file({name: array, …}, 'out.safetensors')";
 
-const MAGIC: readonly (readonly [bytes: readonly number[], reason: string])[] = [
-  [[0x50, 0x4b, 0x03, 0x04], `a zip archive, as torch.save writes, can run programs when read; ${CONVERT}`],
-  [[0x50, 0x4b, 0x05, 0x06], "an empty zip archive, not a safetensors file"],
+interface ForeignFormat {
+  readonly reason: string;
+  readonly hint?: string;
+}
+
+const MAGIC: readonly (readonly [bytes: readonly number[], format: ForeignFormat])[] = [
+  [
+    [0x50, 0x4b, 0x03, 0x04],
+    { reason: "a zip archive, as torch.save writes, which can run programs when read", hint: CONVERT_PICKLE },
+  ],
+  [[0x50, 0x4b, 0x05, 0x06], { reason: "an empty zip archive, not a safetensors file" }],
   [
     [0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a],
-    "an HDF5 file, not a safetensors file; convert it with h5py and safetensors.numpy.save_file",
+    { reason: "an HDF5 file, not a safetensors file", hint: CONVERT_ARRAYS },
   ],
-  [[0x47, 0x47, 0x55, 0x46], "a GGUF file, not a safetensors file"],
-  [
-    [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59],
-    "a NumPy array, not a safetensors file; convert it with safetensors.numpy.save_file",
-  ],
-  [[0x1f, 0x8b], "a gzip archive, not a safetensors file"],
+  [[0x47, 0x47, 0x55, 0x46], { reason: "a GGUF file, not a safetensors file" }],
+  [[0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59], { reason: "a NumPy array, not a safetensors file", hint: CONVERT_ARRAYS }],
+  [[0x1f, 0x8b], { reason: "a gzip archive, not a safetensors file" }],
 ];
 
-/** Why a file of another format is refused, by its first bytes; null where they are not known. */
-function foreignFormat(start: Uint8Array): string | null {
+/** Which other format a file is of, by its first bytes; null where they are not known. */
+function foreignFormat(start: Uint8Array): ForeignFormat | null {
   if (start[0] === 0x80 && start[1]! >= 2 && start[1]! <= 5) {
-    return `a Python pickle, as old torch.save writes, can run programs when read; ${CONVERT}`;
+    return {
+      reason: "a Python pickle, as old torch.save writes, which can run programs when read",
+      hint: CONVERT_PICKLE,
+    };
   }
   return MAGIC.find(([bytes]) => bytes.every((byte, i) => start[i] === byte))?.[1] ?? null;
 }

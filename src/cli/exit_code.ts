@@ -39,7 +39,7 @@ export function explain(error: unknown): { code: number; message: string; hint: 
   if (error instanceof DataError) return answer(EXIT.input, "remove or repair the file named above");
   if (error instanceof CheckpointError) {
     if (FULL.has(codeOf(error.cause))) return answer(EXIT.disk, "free space or choose another --out");
-    return answer(EXIT.checkpoint, "name another run, or start afresh with another --out");
+    return answer(EXIT.checkpoint, error.hint ?? "name another run, or start afresh with another --out");
   }
   if (error instanceof DeviceError && error.failure === "out-of-memory") {
     return answer(EXIT.memory, "try a smaller --batch, --crop or --width");

@@ -267,7 +267,7 @@ export class DeepLabV3Plus extends Module {
    */
   features(x: Tensor, onward: (map: Tensor, at: "encoder" | "aspp" | "decoder") => Tensor = (map) => map): Features {
     this.#check(x);
-    const { alignCorners } = variantRules[this.variant];
+    const { alignCorners } = this;
     return scope(() => {
       const [, h, w] = x.shape as [number, number, number, number];
       const { lowLevel, encoder } = this.encoder.forward(this.precision === "bf16" ? cast(x, "bf16") : x);
@@ -277,6 +277,16 @@ export class DeepLabV3Plus extends Module {
       const logits = resizeBilinear(small, [h, w], { alignCorners: alignCorners.logits });
       return { encoder, lowLevel, aspp, decoder, logits };
     });
+  }
+
+  /** How the two enlargements read: of ASPP's output to the low-level map, and of the logits to the image. */
+  get alignCorners(): { readonly decoder: boolean; readonly logits: boolean } {
+    return variantRules[this.variant].alignCorners;
+  }
+
+  /** What heights and widths must be multiples of; 1 where any size will do. */
+  get sizeMultiple(): number {
+    return variantRules[this.variant].wholeStrides ? this.outputStride : 1;
   }
 
   /**
@@ -295,9 +305,9 @@ export class DeepLabV3Plus extends Module {
     if (x.rank !== 4 || c !== this.inChannels) {
       throw new ShapeError("DeepLabV3Plus", `images must be [n, h, w, ${this.inChannels}]`, { x: x.spec });
     }
-    const { outputStride } = this;
-    if (variantRules[this.variant].wholeStrides && (h! % outputStride !== 0 || w! % outputStride !== 0)) {
-      throw new ShapeError("DeepLabV3Plus", `variant "smp" needs sizes that are multiples of ${outputStride}`, {
+    const { sizeMultiple } = this;
+    if (h! % sizeMultiple !== 0 || w! % sizeMultiple !== 0) {
+      throw new ShapeError("DeepLabV3Plus", `variant "smp" needs sizes that are multiples of ${sizeMultiple}`, {
         x: x.spec,
       });
     }

@@ -16,5 +16,6 @@ export {
   type DomainDiscriminatorOptions,
   type GlobalDiscriminatorOptions,
 } from "./domain_discriminator.js";
+export { exportOnnx, type OnnxOptions } from "./onnx.js";
 export { type Precision, precisions } from "./precision.js";
 export { type Tap, tap, tapChannels, taps } from "./tap.js";

@@ -27,13 +27,15 @@ export interface MobileNetV2Options extends EncoderOptions {
 }
 
 /** 1x1 expansion, 3x3 depthwise, linear 1x1, and the input added in all but the first block of a stage. */
-class InvertedResidual extends Layer {
+export class InvertedResidual extends Layer {
   readonly conv: Sequential;
   /** `conv` in two: all but the last convolution and its normalisation, and those, which add the input. */
   readonly #body: Sequential;
   readonly #last: readonly [Conv2d, BatchNorm];
-  readonly #margin: number;
-  readonly #adds: boolean;
+  /** Zeros around its input. */
+  readonly margin: number;
+  /** Whether its input is added to its output. */
+  readonly adds: boolean;
 
   constructor(
     from: number,
@@ -54,15 +56,15 @@ class InvertedResidual extends Layer {
     this.#body = new Sequential(...body);
     this.#last = [new Conv2d(hidden, to, 1, { initial }), new BatchNorm(to, norm)];
     this.conv = new Sequential(...body, ...this.#last);
-    this.#margin = padsInput ? dilation : 0;
-    this.#adds = place.adds;
+    this.margin = padsInput ? dilation : 0;
+    this.adds = place.adds;
   }
 
   override forward(x: Tensor): Tensor {
     return scope(() => {
-      const margin = [this.#margin, this.#margin] as const;
-      const y = this.#body.forward(this.#margin > 0 ? pad(x, [[0, 0], margin, margin, [0, 0]]) : x);
-      return convBatchNorm(...this.#last, y, this.#adds ? { residual: x } : {});
+      const margin = [this.margin, this.margin] as const;
+      const y = this.#body.forward(this.margin > 0 ? pad(x, [[0, 0], margin, margin, [0, 0]]) : x);
+      return convBatchNorm(...this.#last, y, this.adds ? { residual: x } : {});
     });
   }
 }

@@ -14,8 +14,11 @@ const blocksPerStage: Readonly<Record<ResNetDepth, readonly [number, number, num
 
 const initial = kaimingNormal("fanOut");
 
+/** Behind the first convolution. */
+export const stemPool = { kernel: 3, stride: 2, padding: 1 } as const;
+
 /** Two 3x3 convolutions, or 1x1, 3x3, 1x1, and a shortcut. He et al. 2016; stride on the 3x3 as torchvision has it. */
-class ResidualBlock extends Layer {
+export class ResidualBlock extends Layer {
   readonly conv1: Conv2d;
   readonly bn1: BatchNorm;
   readonly conv2: Conv2d;
@@ -98,7 +101,7 @@ export class ResNet extends Encoder {
   override forward(x: Tensor): Encoded {
     return scope(() => {
       const stem = convBatchNorm(this.conv1, this.bn1, x, { relu: true });
-      const lowLevel = this.layer1.forward(maxPool2d(stem, { kernel: 3, stride: 2, padding: 1 }));
+      const lowLevel = this.layer1.forward(maxPool2d(stem, stemPool));
       const encoder = this.layer4.forward(this.layer3.forward(this.layer2.forward(lowLevel)));
       return { lowLevel, encoder };
     });

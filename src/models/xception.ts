@@ -6,10 +6,10 @@ import { atrousStages, type Encoded, Encoder, type EncoderOptions } from "./enco
 const initial = kaimingNormal("fanOut");
 
 /** Convolution, normalisation, and ReLU where asked. */
-class ConvNorm extends Layer {
+export class ConvNorm extends Layer {
   readonly conv: Conv2d;
   readonly bn: BatchNorm;
-  readonly #activate: boolean;
+  readonly activate: boolean;
 
   constructor(
     from: number,
@@ -20,21 +20,21 @@ class ConvNorm extends Layer {
     super();
     this.conv = new Conv2d(from, to, kernel, { stride, initial });
     this.bn = new BatchNorm(to, norm);
-    this.#activate = activate;
+    this.activate = activate;
   }
 
   override forward(x: Tensor): Tensor {
-    return convBatchNorm(this.conv, this.bn, x, { relu: this.#activate });
+    return convBatchNorm(this.conv, this.bn, x, { relu: this.activate });
   }
 }
 
 /** 3x3 depthwise and 1x1, each normalised, with ReLU between them where asked. */
-class SeparableConv extends Layer {
+export class SeparableConv extends Layer {
   readonly convDw: Conv2d;
   readonly bnDw: BatchNorm;
   readonly convPw: Conv2d;
   readonly bnPw: BatchNorm;
-  readonly #activate: boolean;
+  readonly activate: boolean;
 
   constructor(
     from: number,
@@ -47,12 +47,12 @@ class SeparableConv extends Layer {
     this.bnDw = new BatchNorm(from, norm);
     this.convPw = new Conv2d(from, to, 1, { initial });
     this.bnPw = new BatchNorm(to, norm);
-    this.#activate = activate;
+    this.activate = activate;
   }
 
   override forward(x: Tensor, after: AfterNorm = {}): Tensor {
     return scope(() => {
-      const y = convBatchNorm(this.convDw, this.bnDw, x, { relu: this.#activate });
+      const y = convBatchNorm(this.convDw, this.bnDw, x, { relu: this.activate });
       return convBatchNorm(this.convPw, this.bnPw, y, after);
     });
   }
@@ -62,12 +62,12 @@ class SeparableConv extends Layer {
 type Activation = "before" | "within";
 
 /** Three separable convolutions with ReLUs; the last one may stride. */
-class XceptionStack extends Layer {
+export class XceptionStack extends Layer {
   readonly conv1: SeparableConv;
   readonly conv2: SeparableConv;
   readonly conv3: SeparableConv;
-  readonly #within: boolean;
-  readonly #linearSecond: boolean;
+  readonly within: boolean;
+  readonly linearSecond: boolean;
 
   constructor(
     from: number,
@@ -81,22 +81,22 @@ class XceptionStack extends Layer {
     this.conv1 = new SeparableConv(from, to[0], { stride: 1, dilation, activate }, norm);
     this.conv2 = new SeparableConv(to[0], to[1], { stride: 1, dilation, activate }, norm);
     this.conv3 = new SeparableConv(to[1], to[2], { stride, dilation, activate }, norm);
-    this.#within = activate;
-    this.#linearSecond = place.linearSecond;
+    this.within = activate;
+    this.linearSecond = place.linearSecond;
   }
 
   /** What the second convolution gives, after the ReLU that follows it, or before it (`linearSecond`). */
   second(x: Tensor): Tensor {
     return scope(() => {
-      const y = this.conv1.forward(this.#within ? x : relu(x), { relu: true });
-      return this.conv2.forward(y, { relu: !this.#linearSecond });
+      const y = this.conv1.forward(this.within ? x : relu(x), { relu: true });
+      return this.conv2.forward(y, { relu: !this.linearSecond });
     });
   }
   /** The stack's output, given what `second` gave. */
   third(second: Tensor, after: AfterNorm = {}): Tensor {
     return scope(() => {
-      const y = this.#linearSecond ? relu(second) : second;
-      return this.conv3.forward(y, { ...after, relu: this.#within });
+      const y = this.linearSecond ? relu(second) : second;
+      return this.conv3.forward(y, { ...after, relu: this.within });
     });
   }
   override forward(x: Tensor): Tensor {
@@ -104,10 +104,10 @@ class XceptionStack extends Layer {
   }
 }
 
-class XceptionBlock extends Layer {
+export class XceptionBlock extends Layer {
   readonly shortcut: ConvNorm | null;
   readonly stack: XceptionStack;
-  readonly #adds: boolean;
+  readonly adds: boolean;
 
   constructor(
     from: number,
@@ -126,7 +126,7 @@ class XceptionBlock extends Layer {
     // The block without a shortcut ends the network: its ReLUs come after, so that the features are not negative.
     const activation = shortcut === "none" ? "within" : "before";
     this.stack = new XceptionStack(from, to, { stride, dilation, activation, linearSecond }, norm);
-    this.#adds = shortcut !== "none";
+    this.adds = shortcut !== "none";
   }
 
   override forward(x: Tensor): Tensor {
@@ -136,7 +136,7 @@ class XceptionBlock extends Layer {
   /** The block's output, given what its second convolution gave. */
   finish(x: Tensor, second: Tensor): Tensor {
     return scope(() => {
-      if (!this.#adds) return this.stack.third(second);
+      if (!this.adds) return this.stack.third(second);
       return this.stack.third(second, { residual: this.shortcut ? this.shortcut.forward(x) : x });
     });
   }

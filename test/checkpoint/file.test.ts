@@ -163,7 +163,7 @@ describe("files", () => {
   test("a pickle's name and magic are told apart from a checkpoint", async () => {
     const path = join(folder, "model.pth");
     writeFileSync(path, Uint8Array.of(0x80, 0x02, ...new Array(1000).fill(0)));
-    expect((await refusal(readSafetensors(path))).reason).toContain("weights_only=True");
+    expect((await refusal(readSafetensors(path))).hint).toContain("weights_only=True");
   });
 
   test("a failing write leaves the old file and is a CheckpointError", async () => {

@@ -207,19 +207,22 @@ describe("refuses", () => {
   });
 
   test("other formats by their magic bytes, with the way to convert a pickle", () => {
-    const reasonFor = (name: string) => {
+    const errorFor = (name: string) => {
       try {
         decode(malformed[name]!);
       } catch (error) {
-        return (error as CheckpointError).reason;
+        return error as CheckpointError;
       }
-      return "";
+      throw new Error(`${name} was read`);
     };
     for (const name of ["a pickle", "a zip archive, PyTorch's"]) {
-      expect(reasonFor(name)).toContain("weights_only=True");
-      expect(reasonFor(name)).toContain("save_file");
+      expect(errorFor(name).reason).toContain("can run programs");
+      expect(errorFor(name).hint).toContain("weights_only=True");
+      expect(errorFor(name).hint).toContain("save_file");
     }
-    expect(reasonFor("an HDF5 file")).toContain("HDF5");
+    expect(errorFor("an HDF5 file").reason).toContain("HDF5");
+    expect(errorFor("an HDF5 file").hint).toContain("safetensors.numpy");
+    expect(errorFor("a GGUF file").hint).toBeNull();
   });
 
   test("a pickle whose first bytes are also a possible length", () => {
