@@ -1,5 +1,6 @@
 import { differentiate } from "../autograd.js";
 import { type CapturedStep, capture } from "../capture.js";
+import { loadPretrained, type PretrainedReport } from "../checkpoint/index.js";
 import { cached, type Dataset, type Domain } from "../data/dataset.js";
 import { BatchLoader } from "../data/loader.js";
 import { type DomainStatistics, statisticsOf } from "../data/normalise.js";
@@ -95,6 +96,8 @@ export class Session implements Disposable {
     readonly dataset: Dataset,
     readonly statistics: DomainStatistics,
     readonly model: DeepLabV3Plus,
+    /** What was taken of the weights that the run starts from; null where it starts without, or goes on. */
+    readonly pretrained: PretrainedReport | null,
   ) {
     const { mode } = config;
     const all: readonly LossName[] = [
@@ -151,8 +154,8 @@ export class Session implements Disposable {
   }
 
   /**
-   * @param statistics of a checkpoint; else they are measured.
-   * @throws ConfigError, ArgumentError for a configuration that this data set or the model cannot take; DataError.
+   * @param statistics of a checkpoint, which will be loaded; else they are measured, and pretrained weights are read.
+   * @throws CheckpointError for pretrained weights that cannot be used; ConfigError, ArgumentError for a configuration that this data set or the model cannot take; DataError.
    */
   static async start(
     device: Device,
@@ -163,7 +166,10 @@ export class Session implements Disposable {
     const measured = statistics ?? (await statisticsOf(dataset, config.normalise));
     const model = buildModel(device, config, dataset.classes.length, dataset.bands);
     try {
-      return new Session(device, config, dataset, measured, model);
+      const { pretrained } = config.model;
+      // Before anything copies the weights: averages and a teacher start from them.
+      const loaded = pretrained !== null && statistics === undefined ? await loadPretrained(model, pretrained) : null;
+      return new Session(device, config, dataset, measured, model, loaded);
     } catch (error) {
       model.dispose();
       throw error;

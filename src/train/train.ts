@@ -1,5 +1,6 @@
 import { access } from "node:fs/promises";
 import { join } from "node:path";
+import type { PretrainedReport } from "../checkpoint/index.js";
 import type { Dataset } from "../data/dataset.js";
 import type { DomainStatistics } from "../data/normalise.js";
 import type { Device } from "../device.js";
@@ -23,8 +24,11 @@ export interface TrainOptions {
    * bits as if it had never stopped.
    */
   readonly folder?: string;
-  /** Before the first step of this process: the configuration is accepted and the folder is ours. `step`: those taken. */
-  readonly onStart?: (step: number) => Promise<void>;
+  /**
+   * Before the first step of this process: the configuration is accepted and the folder is ours. `step`: those taken;
+   * `pretrained`: what was taken of the weights that a new run starts from.
+   */
+  readonly onStart?: (step: number, pretrained: PretrainedReport | null) => Promise<void>;
   readonly onStep?: (record: StepRecord) => void;
   /** `isBest`: by what `select` says, so far. */
   readonly onEvaluation?: (record: EvaluationRecord, isBest: boolean) => void;
@@ -82,7 +86,7 @@ async function trainIn(folder: RunFolder | null, config: TrainConfig, options: T
       ? await resumeRun(file, device, config, dataset)
       : { session: await Session.start(device, config, dataset), memory: EMPTY_MEMORY };
   try {
-    await options.onStart?.(session.step);
+    await options.onStart?.(session.step, session.pretrained);
     await folder?.begin(session.step);
     const { history } = await run(folder, session, before, options);
     session.asEvaluated(); // for good
