@@ -37,6 +37,7 @@ const entries = {
     width: number,
     imagePooling: text,
     precision: text,
+    pretrained: v.nullable(text),
   }),
   selfTraining: optional({ decay: number, threshold: number, warmUp: number }),
   discriminator: optional({

@@ -5,6 +5,7 @@ import { demoCommand } from "./demo.js";
 import { devicesCommand } from "./devices.js";
 import { evaluateCommand } from "./evaluate.js";
 import { explain } from "./exit_code.js";
+import { exportCommand } from "./export.js";
 import { predictCommand } from "./predict.js";
 import { reportCommand } from "./report.js";
 import { setupCommand } from "./setup.js";
@@ -15,6 +16,7 @@ const COMMANDS: readonly Command[] = [
   trainCommand,
   evaluateCommand,
   predictCommand,
+  exportCommand,
   reportCommand,
   devicesCommand,
   setupCommand,

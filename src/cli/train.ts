@@ -22,7 +22,8 @@ folder is continued by the same command, with the same bits as if it had never s
 finishes the step and saves; typed twice, it stops at once.
 
   CONFIG            YAML or JSON: any of the entries below and data, out, classes (a list), device and seeds (a list),
-                    which stand for the options of these names. Paths are relative to the current folder.
+                    which stand for the options of these names. Paths, model.pretrained too, are relative to the
+                    current folder.
   --data DIR        tiles; labels are class indices of 8 bits, 255 = ignore
   --out DIR         folder of the run
   --mode MODE       ${modes.join(", ")}
@@ -80,6 +81,9 @@ ${indent(JSON.stringify(DEFAULT_CONFIG, null, 2))}`,
     const around: Surroundings = { ...read.surroundings, ...aroundFromFlags(options) };
     const data = required("train", "data", around.data);
     const out = required("train", "out", around.out);
+    const { pretrained } = partial.model ?? {};
+    // What config.yaml and checkpoints say of it holds from every folder.
+    if (pretrained) partial = mergeConfig(partial, { model: { pretrained: resolve(pretrained) } });
     const config = resolveConfig(partial);
     const { seeds } = around;
     if (seeds) for (const seed of seeds) resolveConfig({ ...partial, seed });

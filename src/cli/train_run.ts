@@ -1,6 +1,6 @@
 import { access } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { writeAtomic } from "../checkpoint/index.js";
+import { type PretrainedReport, writeAtomic } from "../checkpoint/index.js";
 import type { Dataset } from "../data/dataset.js";
 import type { Device } from "../device.js";
 import { BEST, CHECKPOINT, loadTrained } from "../train/checkpoint.js";
@@ -109,7 +109,8 @@ function trainLogged(
     workers,
     folder,
     signal,
-    async onStart(step) {
+    async onStart(step, pretrained) {
+      if (pretrained) progress.say(describePretrained(config.model.pretrained ?? "", pretrained));
       const file = join(folder, "config.yaml");
       // Of a run that goes on it says how it was started.
       if (step === 0 || !(await exists(file))) await writeAtomic(file, writeConfigFile(config, around, [remark]));
@@ -146,6 +147,13 @@ async function reported(runs: Runs, result: TrainResult, folder: string): Promis
   await writeAtomic(join(folder, "report.json"), `${JSON.stringify(report.json, null, 2)}\n`);
   for (const line of report.summary) progress.say(line);
   return true;
+}
+
+/** `weights.safetensors (names of smp): encoder taken, decoder taken, segmentation_head unfit, 1 array of the file unused` */
+function describePretrained(file: string, { source, parts, adaptedFrom, extra }: PretrainedReport): string {
+  const bands = adaptedFrom === null ? "" : `, first convolution adapted from ${adaptedFrom} bands`;
+  const unused = extra.length === 0 ? "" : `, ${extra.length} array${extra.length > 1 ? "s" : ""} of the file unused`;
+  return `${file} (names of ${source}): ${parts.map(({ part, state }) => `${part} ${state}`).join(", ")}${bands}${unused}`;
 }
 
 /** `step 200: mean IoU source 61.2, target 34.5; entropy 0.213, im 0.402, snd 6.81 (best so far)` */

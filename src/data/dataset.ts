@@ -28,8 +28,8 @@ export const typeOf = (image: TileSamples): TileType =>
   image instanceof Uint8Array ? "u8" : image instanceof Uint16Array ? "u16" : "f32";
 
 /** What samples are divided by before statistics apply: the largest value of an unsigned type, 1 for floats. */
-export const fullScale = (image: TileSamples): number =>
-  image instanceof Uint8Array ? 255 : image instanceof Uint16Array ? 65535 : 1;
+export const fullScale = (image: TileSamples): number => tileFullScale(typeOf(image));
+export const tileFullScale = (type: TileType): number => ({ u8: 255, u16: 65535, f32: 1 })[type];
 
 /** The tiles of one split, by index. Reading the same index twice gives the same tile. */
 export interface TileSource {

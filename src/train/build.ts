@@ -20,7 +20,8 @@ import type { LossName, TrainConfig } from "./config.js";
 
 /** The segmentation network that a configuration describes, with its first values. */
 export function buildModel(device: Device, config: TrainConfig, classes: number, bands: number): DeepLabV3Plus {
-  return new DeepLabV3Plus(device, { ...config.model, classes, inChannels: bands, seed: config.seed });
+  const { pretrained: _, ...options } = config.model;
+  return new DeepLabV3Plus(device, { ...options, classes, inChannels: bands, seed: config.seed });
 }
 
 export function buildDiscriminator(device: Device, config: TrainConfig, model: DeepLabV3Plus): DomainDiscriminator {

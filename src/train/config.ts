@@ -51,6 +51,11 @@ export interface TrainConfig {
     readonly imagePooling: "batch" | "group";
     /** How it computes on CUDA; elsewhere "f32" is all there is. */
     readonly precision: Precision;
+    /**
+     * Weights to start from, a safetensors file as `loadPretrained` takes it; null: random ones. Read once, when a run
+     * begins: one that goes on has its weights in its checkpoint.
+     */
+    readonly pretrained: string | null;
   };
   /**
    * Self-training only: a teacher, the moving average of the student's weights, labels the target crops before they are
@@ -142,6 +147,7 @@ export const DEFAULT_CONFIG: TrainConfig = {
     width: 1,
     imagePooling: "batch",
     precision: "f32",
+    pretrained: null,
   },
   selfTraining: { decay: 0.999, threshold: 0.968, warmUp: 0 },
   discriminator: {
@@ -265,6 +271,10 @@ export function resolveConfig(partial: PartialConfig = {}): TrainConfig {
     if (typeof value !== "boolean") throw new ConfigError(path, `must be true or false, not ${show(value)}`);
   }
   checkLists(config);
+  const { pretrained } = config.model;
+  if (pretrained !== null && (typeof pretrained !== "string" || pretrained === "")) {
+    throw new ConfigError("model.pretrained", `must be null or the path of a file, not ${show(pretrained)}`);
+  }
   if (config.schedule.warmUp > config.steps) throw new ConfigError("schedule.warmUp", "is longer than the training");
   return config;
 }

@@ -1,5 +1,6 @@
 import { differentiate } from "../autograd.js";
 import { type CapturedStep, capture } from "../capture.js";
+import { loadPretrained, type PretrainedReport } from "../checkpoint/index.js";
 import { cached, type Dataset, type Domain } from "../data/dataset.js";
 import { BatchLoader } from "../data/loader.js";
 import { type LoaderPlan, LoaderPool } from "../data/loader_pool.js";
@@ -100,6 +101,8 @@ export class Session implements Disposable {
     readonly model: DeepLabV3Plus,
     table: ClassTable | null,
     workers: number,
+    /** What was taken of the weights that the run starts from; null where it starts without, or goes on. */
+    readonly pretrained: PretrainedReport | null,
   ) {
     const { mode } = config;
     const all: readonly LossName[] = [
@@ -160,9 +163,10 @@ export class Session implements Disposable {
   }
 
   /**
-   * @param statistics of a checkpoint; else they are measured.
+   * @param statistics of a checkpoint, which will be loaded; else they are measured, and pretrained weights are read.
    * @param workers Threads that make crops; 0: this one. What is computed does not depend on it.
-   * @throws ConfigError, ArgumentError for a configuration that this data set or the model cannot take; DataError.
+   * @throws CheckpointError for pretrained weights that cannot be used; ConfigError, ArgumentError for a configuration
+   * that this data set or the model cannot take; DataError.
    */
   static async start(
     device: Device,
@@ -177,7 +181,10 @@ export class Session implements Disposable {
     const table = sampling === "uniform" ? null : await classTable(tiles, dataset.classes.length, sampling);
     const model = buildModel(device, config, dataset.classes.length, dataset.bands);
     try {
-      return new Session(device, config, dataset, measured, model, table, workers);
+      const { pretrained } = config.model;
+      // Before anything copies the weights: averages and a teacher start from them.
+      const loaded = pretrained !== null && statistics === undefined ? await loadPretrained(model, pretrained) : null;
+      return new Session(device, config, dataset, measured, model, table, workers, loaded);
     } catch (error) {
       model.dispose();
       throw error;

@@ -1,5 +1,6 @@
 import { access } from "node:fs/promises";
 import { join } from "node:path";
+import type { PretrainedReport } from "../checkpoint/index.js";
 import type { Dataset } from "../data/dataset.js";
 import type { DomainStatistics } from "../data/normalise.js";
 import type { Device } from "../device.js";
@@ -25,8 +26,11 @@ export interface TrainOptions {
   readonly folder?: string;
   /** Threads that decode tiles and cut crops; default 0: this one. What is computed does not depend on it. */
   readonly workers?: number;
-  /** Before the first step of this process: the configuration is accepted and the folder is ours. `step`: those taken. */
-  readonly onStart?: (step: number) => Promise<void>;
+  /**
+   * Before the first step of this process: the configuration is accepted and the folder is ours. `step`: those taken;
+   * `pretrained`: what was taken of the weights that a new run starts from.
+   */
+  readonly onStart?: (step: number, pretrained: PretrainedReport | null) => Promise<void>;
   readonly onStep?: (record: StepRecord) => void;
   /** `isBest`: by what `select` says, so far. */
   readonly onEvaluation?: (record: EvaluationRecord, isBest: boolean) => void;
@@ -84,7 +88,7 @@ async function trainIn(folder: RunFolder | null, config: TrainConfig, options: T
       ? await resumeRun(file, device, config, dataset, workers)
       : { session: await Session.start(device, config, dataset, undefined, workers), memory: EMPTY_MEMORY };
   try {
-    await options.onStart?.(session.step);
+    await options.onStart?.(session.step, session.pretrained);
     await folder?.begin(session.step);
     const { history } = await run(folder, session, before, options);
     session.asEvaluated(); // for good

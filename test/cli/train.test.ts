@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -120,6 +121,27 @@ describe("lacuna train CONFIG", () => {
     expect(stderr).toMatch(message);
     expect(code).toBe(2);
     expect(existsSync(out)).toBe(false);
+  });
+
+  it("starts from pretrained weights, once, and the teacher with it", async () => {
+    const [first, second] = [join(root, "first"), join(root, "second")];
+    const entries = { mode: "self-training", steps: 1, optim: { lr: 0 }, ema: 0.5 };
+    expect((await lacuna("train", configFile("first.json", { out: first, ...entries, seed: 5 }))).code).toBe(0);
+    const weights = join(first, "best-of-first.safetensors");
+    copyFileSync(join(first, "checkpoint.safetensors"), weights);
+    const file = configFile("second.json", { out: second, ...entries, model: { ...tiny.model, pretrained: weights } });
+    const run = await lacuna("train", file);
+    expect([run.code, run.stderr]).toEqual([0, ""]);
+    expect(run.stdout).toContain(`${weights} (names of lacuna): encoder taken, decoder taken, segmentation_head taken`);
+    const [a, b] = [await readSafetensors(weights), await readSafetensors(join(second, "checkpoint.safetensors"))];
+    for (const part of ["model", "teacher.model", "ema.model"]) {
+      const name = (prefix: string) => `${prefix}.encoder.conv1.weight`;
+      expect(b.tensors.get(name(part))!.data, part).toEqual(a.tensors.get(name("model"))!.data); // seed 5's: nothing moved
+    }
+    rmSync(weights);
+    expect((await lacuna("train", file)).code).toBe(0); // it goes on without them
+    const other = await lacuna("train", file, "--out", join(root, "third"));
+    expect([other.code, other.stderr]).toEqual([4, expect.stringContaining(weights)]);
   });
 
   it("trains several seeds one after the other, skips what is done, and sums up", async () => {
