@@ -4,7 +4,7 @@ import { percent } from "../data/check/finding.js";
 import { type CheckReport, checkDataset, type Finding, type PlannedTraining, type Severity } from "../data/check.js";
 import { DataError } from "../errors.js";
 import { asppRates } from "../models/index.js";
-import { resolveConfig, type TrainConfig } from "../train/config.js";
+import { type PartialConfig, resolveConfig, type TrainConfig } from "../train/config.js";
 import { parseArguments, type Terminal, UsageError } from "./command.js";
 import { applySetting, readConfigFile } from "./config_file.js";
 import { EXIT } from "./exit_code.js";
@@ -57,7 +57,7 @@ export async function dataCheck(args: readonly string[], terminal: Terminal): Pr
 }
 
 async function plan({ config, set }: { readonly config?: string; readonly set: string[] }): Promise<PlannedTraining> {
-  let partial = config === undefined ? {} : await readConfigFile(config);
+  let partial: PartialConfig = config === undefined ? {} : (await readConfigFile(config)).config;
   for (const setting of set) partial = applySetting(partial, setting);
   return plannedTraining(resolveConfig(partial));
 }
@@ -65,7 +65,7 @@ async function plan({ config, set }: { readonly config?: string; readonly set: s
 /** What of a configuration concerns the data. */
 export function plannedTraining({ mode, crop, batch, jointBatch, normalise, model }: TrainConfig): PlannedTraining {
   return {
-    adversarial: mode === "adversarial",
+    adversarial: mode !== "source-only",
     crop,
     batch,
     jointBatch,

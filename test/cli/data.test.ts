@@ -193,6 +193,14 @@ describe("lacuna data check", () => {
     expect(exit).toBe(findings.some((finding) => finding.severity === "error") ? 3 : 0);
   });
 
+  it("takes the training from a configuration that also names folders", async () => {
+    sound();
+    const config = put("city.yaml", "data: elsewhere\nmode: self-training\ncrop: 512\n");
+    const { findings } = await check("--config", config);
+    expect(findings.map(({ code }) => code)).toContain("crop-size");
+    expect((await lacuna(["data", "check", root, "--config", put("wrong.yaml", "crops: 5")])).code).toBe(2);
+  });
+
   it("says what a single file is, or why it cannot be read", async () => {
     const file = put("one.png", image(1));
     const { code, stdout } = await lacuna(["data", "check", file]);
